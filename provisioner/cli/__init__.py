@@ -1,0 +1,5 @@
+"""The command line: one module a noun, each verb a call of a service."""
+
+from provisioner.cli.root import main
+
+__all__ = ["main"]

@@ -1,0 +1,63 @@
+"""`provisioner boot` and `provisioner render`."""
+
+import click
+
+from provisioner.cli.common import Context, output_option, parameters, pass_context, print_object
+from provisioner.core.firmware import KNOWN
+from provisioner.services import arming, explain
+from provisioner.services.resolve import BuildRequest
+
+
+@click.group()
+def boot() -> None:
+    """What happens at a network boot."""
+
+
+@boot.command("explain")
+@click.argument("mac")
+@click.option(
+    "--arch", type=click.Choice([each.name for each in KNOWN]), default="bios", show_default=True, help="The firmware."
+)
+@click.option("--from", "source", help="The address it would ask from; its assigned one unless given.")
+@output_option
+@pass_context
+def explain_(context: Context, /, mac: str, arch: str, source: str | None, form: str) -> None:
+    """Show the whole chain this MAC (or machine) would get from this firmware now, and what decided. Changes nothing.
+
+    \b
+    Example:
+      provisioner boot explain 52:54:00:12:34:56 --arch uefi
+    """
+    chain = explain.boot(context.site, mac, arch, source)
+    if form != "table":
+        print_object(chain, form)
+        return
+    click.echo(f"{chain['machine'] or 'an unknown machine'} ({chain['mac']}, {chain['firmware']}) ", nl=False)
+    click.secho(f"gets: {chain['decision']}", bold=True)
+    click.echo(f"because {chain['because']}")
+    for hop in chain["hops"]:
+        click.echo(f"  {hop['hop']:<13} {hop['what']}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--file", "wanted", help="Only this file: answer, user-data, ipxe, grub, handoff, ...")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="As for `build start`.")
+@pass_context
+def render(context: Context, /, name: str, wanted: str | None, params: tuple[str, ...]) -> None:
+    """Print the files that a build of this machine would be sealed with now; nothing is armed, tokens are masked.
+
+    \b
+    Examples:
+      provisioner render web01
+      provisioner render web01 --file answer > web01.ks
+    """
+    files = arming.preview(context.site, name, BuildRequest(parameters(params)))
+    if wanted is not None and wanted not in files:
+        raise click.BadParameter(f"this build has {', '.join(sorted(files))}", param_hint="--file")
+    for file, text in files.items():
+        if wanted == file:
+            click.echo(text, nl=False)
+        elif wanted is None:
+            click.secho(f"--- {file}", fg="cyan")
+            click.echo(text)

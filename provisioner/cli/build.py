@@ -1,0 +1,186 @@
+"""`provisioner build`."""
+
+import time
+from typing import Any
+
+import click
+
+from provisioner.cli.common import (
+    Context,
+    output_option,
+    parameters,
+    pass_context,
+    print_object,
+    print_rows,
+)
+from provisioner.services import arming, builds
+from provisioner.services.resolve import BuildRequest
+
+COLUMNS = ("machine", "number", "state", "profile", "attempts", "seconds", "waits_for", "outcome")
+_ENDED = {"configured": "green", "failed": "red", "cancelled": "yellow"}
+_WATCH_SECONDS = 0.5
+
+
+@click.group()
+def build() -> None:
+    """Builds: one numbered run of making a machine, sealed when it is armed."""
+
+
+@build.command()
+@click.argument("name")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter for this build alone.")
+@click.option("--kernel-option", "kernel_options", multiple=True, help="A kernel option for this build alone.")
+@output_option
+@pass_context
+def start(context: Context, /, name: str, params: tuple[str, ...], kernel_options: tuple[str, ...], form: str) -> None:
+    """Arm a build: resolve, render, validate and seal. The machine's next network boot wipes and installs it.
+
+    \b
+    Example:
+      provisioner build start web01 --param timezone=Europe/Berlin
+    """
+    request = BuildRequest(parameters(params), list(kernel_options))
+    _armed(arming.start(context.site, context.actor, name, request), form)
+
+
+@build.command()
+@click.argument("name")
+@click.option("--number", type=int, help="The build to repeat; the latest unless given.")
+@output_option
+@pass_context
+def repeat(context: Context, /, name: str, number: int | None, form: str) -> None:
+    """Arm a new build from the sealed files of an earlier one, whatever changed since."""
+    _armed(arming.repeat(context.site, context.actor, name, number), form)
+
+
+def _armed(result: dict[str, Any], form: str) -> None:
+    if form != "table":
+        print_object(result, form)
+        return
+    click.echo(f"build {result['number']} of {result['machine']} is armed: boot it from the network")
+    for warning in result["warnings"]:
+        click.secho(f"  warning: {warning}", fg="yellow")
+    click.echo(f"  watch it: provisioner build show {result['machine']} --watch")
+
+
+@build.command("list")
+@click.argument("name", required=False)
+@output_option
+@pass_context
+def list_(context: Context, /, name: str | None, form: str) -> None:
+    """List builds, the newest first; of one machine if it is named."""
+    print_rows(builds.listing(context.site, name), form, COLUMNS, "No builds yet: provisioner build start MACHINE")
+
+
+@build.command()
+@click.argument("name")
+@click.option("--number", type=int, help="The latest unless given.")
+@click.option("--watch", is_flag=True, help="Follow it live until it ends.")
+@output_option
+@pass_context
+def show(context: Context, /, name: str, number: int | None, watch: bool, form: str) -> None:
+    """Show a build: state, timeline, and what it waits for.
+
+    With --watch the exit code is 0 for `configured`, 1 otherwise.
+    """
+    if not watch:
+        view = builds.show(context.site, name, number)
+        if form == "table":
+            _timeline(view)
+        else:
+            print_object(view, form)
+        return
+    raise SystemExit(_watch(context, name, number))
+
+
+def _timeline(view: dict[str, Any]) -> None:
+    click.echo(f"build {view['number']} of {view['machine']} ({view['profile']}): ", nl=False)
+    click.secho(view["state"], fg=_ENDED.get(view["state"], "cyan"), bold=True)
+    for event in view["events"]:
+        _event(event)
+    if view["outcome"]:
+        click.echo(f"outcome: {view['outcome']}")
+    if view["waits_for"]:
+        click.echo(f"waits for {view['waits_for']}")
+
+
+def _event(event: dict[str, Any]) -> None:
+    attempt = f"attempt {event['attempt']}" if event["attempt"] else ""
+    line = f"{event['seconds']:9.1f} s  {attempt:<10} {event['kind']:<14} {event['message']}"
+    click.secho(line + (f"  [{event['source']}]" if event["source"] else ""), fg="red" if event["flagged"] else None)
+
+
+def _watch(context: Context, /, name: str, number: int | None) -> int:
+    seen, waiting = 0, ""
+    while True:
+        view = builds.show(context.site, name, number)
+        number = view["number"]
+        if seen == 0:
+            click.echo(f"build {number} of {view['machine']} ({view['profile']})")
+        for event in view["events"][seen:]:
+            _event(event)
+        seen = len(view["events"])
+        if view["state"] in _ENDED:
+            click.secho(f"{view['state']} {view['outcome']}".rstrip(), fg=_ENDED[view["state"]], bold=True)
+            return 0 if view["state"] == "configured" else 1
+        if view["waits_for"] != waiting:
+            waiting = view["waits_for"]
+            click.secho(f"             waits for {waiting}", dim=True)
+        time.sleep(_WATCH_SECONDS)
+
+
+@build.command()
+@click.argument("name")
+@click.option("--number", type=int, help="The latest unless given.")
+@click.option("--sealed", is_flag=True, help="Also print what it was sealed with, tokens masked.")
+@pass_context
+def log(context: Context, /, name: str, number: int | None, sealed: bool) -> None:
+    """Print a build's events with the logs that the installer sent."""
+    for event in builds.log(context.site, name, number):
+        _event(event)
+        for line in event["log"].splitlines():
+            click.echo(f"             | {line}")
+    if sealed:
+        for file, text in builds.sealed(context.site, name, number)["files"].items():
+            click.echo(f"--- {file}\n{text}")
+
+
+@build.command()
+@click.argument("name")
+@click.argument("old", type=int, required=False)
+@click.argument("new", type=int, required=False)
+@pass_context
+def diff(context: Context, /, name: str, old: int | None, new: int | None) -> None:
+    """Show what differs between the sealed files of two builds; the latest two unless numbered."""
+    text = arming.diff(context.site, name, old, new)
+    for line in text.splitlines():
+        click.secho(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
+    if not text:
+        click.echo("the sealed files are equal")
+
+
+@build.command()
+@click.argument("name")
+@pass_context
+def cancel(context: Context, /, name: str) -> None:
+    """Cancel the build: its tokens are dead, the machine's next boot goes to its local disk."""
+    view = builds.cancel(context.site, context.actor, name)
+    click.echo(f"build {view['number']} of {view['machine']} is cancelled")
+
+
+@build.command("continue")
+@click.argument("name")
+@pass_context
+def continue_(context: Context, /, name: str) -> None:
+    """Let a halted build have one more attempt; the installer will wipe the disk again."""
+    builds.go_on(context.site, context.actor, name)
+    click.echo(f"one more attempt of {name} is allowed: boot it from the network")
+
+
+@build.command("retry-handoff")
+@click.argument("name")
+@pass_context
+def retry_handoff(context: Context, /, name: str) -> None:
+    """Take reports of a failed handoff again, without installing the machine again."""
+    builds.retry_handoff(context.site, context.actor, name)
+    click.echo(f"waiting for {name}: reboot it, or run `systemctl start provisioner-handoff` there")

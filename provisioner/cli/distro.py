@@ -1,0 +1,99 @@
+"""`provisioner distro`."""
+
+import click
+
+from provisioner.cli.common import (
+    Context,
+    given,
+    output_option,
+    pass_context,
+    print_change,
+    print_object,
+    print_rows,
+    progress_bar,
+)
+from provisioner.services import catalogue, installables
+from provisioner.services.installables import ARCHES, DistroInput
+
+COLUMNS = ("name", "os", "version", "arch", "kernel_name", "initrd_name", "tree")
+
+
+@click.group()
+def distro() -> None:
+    """Installable systems: kernel, initrd, install tree."""
+
+
+@distro.command("list")
+@output_option
+@pass_context
+def list_(context: Context, /, form: str) -> None:
+    """List all distros."""
+    empty = "No distros yet: provisioner distro add --help shows how to register one"
+    print_rows(catalogue.distros(context.site), form, COLUMNS, empty)
+
+
+@distro.command()
+@click.argument("name")
+@output_option
+@pass_context
+def show(context: Context, /, name: str, form: str) -> None:
+    """Show a distro."""
+    print_object(catalogue.distro(context.site, name), form)
+
+
+@distro.command()
+@click.argument("name")
+@click.option("--os", required=True, help="rocky, rhel, alma, centos, fedora, debian or ubuntu.")
+@click.option("--version", required=True, help="Such as 9.6.")
+@click.option("--arch", type=click.Choice(ARCHES), default="x86_64", show_default=True)
+@click.option("--kernel", required=True, metavar="FILE|URL", help="Copied into the media store.")
+@click.option("--initrd", required=True, metavar="FILE|URL", help="Copied into the media store.")
+@click.option("--tree", default="", metavar="URL|DIR", help="The install tree; a directory is served by media.")
+@pass_context
+def add(context: Context, /, name: str, **options: str) -> None:
+    """Register a distro; kernel and initrd are fetched now, and kept by their SHA-256.
+
+    \b
+    Example:
+      provisioner distro add rocky-9.6 --os rocky --version 9.6 --kernel images/pxeboot/vmlinuz \\
+          --initrd images/pxeboot/initrd.img --tree http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
+    """
+    added = installables.add_distro(context.site, context.actor, name, DistroInput(**options), progress_bar(name))
+    click.echo(f"distro {name} added: kernel {added['kernel_sha256'][:12]}, initrd {added['initrd_sha256'][:12]}")
+
+
+@distro.command()
+@click.argument("name")
+@click.option("--os", help="rocky, rhel, alma, centos, fedora, debian or ubuntu.")
+@click.option("--version", help="Such as 9.6.")
+@click.option("--kernel", metavar="FILE|URL", help="Another kernel.")
+@click.option("--initrd", metavar="FILE|URL", help="Another initrd.")
+@click.option("--tree", metavar="URL|DIR", help="Another install tree.")
+@pass_context
+def edit(context: Context, /, name: str, **options: str | None) -> None:
+    """Change a distro; sealed builds keep the files they were sealed with."""
+    before = catalogue.distro(context.site, name)
+    after = installables.edit_distro(context.site, context.actor, name, given(**options), progress_bar(name))
+    print_change(before, after, dry_run=False)
+
+
+@distro.command()
+@click.argument("name")
+@click.argument("new_name")
+@pass_context
+def rename(context: Context, /, name: str, new_name: str) -> None:
+    """Give a distro another name."""
+    catalogue.rename_distro(context.site, context.actor, name, new_name)
+    click.echo(f"distro {name} is now {new_name}")
+
+
+@distro.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_context
+def remove(context: Context, /, name: str, yes: bool) -> None:
+    """Remove a distro that no profile names; sealed builds keep their files."""
+    if not yes:
+        click.confirm(f"Remove distro {name}?", abort=True)
+    catalogue.remove_distro(context.site, context.actor, name)
+    click.echo(f"distro {name} removed")

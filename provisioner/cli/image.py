@@ -1,0 +1,99 @@
+"""`provisioner image`."""
+
+import click
+
+from provisioner.cli.common import (
+    Context,
+    given,
+    output_option,
+    pass_context,
+    print_change,
+    print_object,
+    print_rows,
+    progress_bar,
+)
+from provisioner.services import catalogue, installables
+from provisioner.services.installables import ARCHES, IMAGE_FORMATS, IMAGE_KINDS, ImageInput
+
+COLUMNS = ("name", "kind", "os", "version", "arch", "format", "root", "size", "sha256")
+
+
+@click.group()
+def image() -> None:
+    """Disk images: golden (complete) or stem-cell (a base that configuration management finishes)."""
+
+
+@image.command("list")
+@output_option
+@pass_context
+def list_(context: Context, /, form: str) -> None:
+    """List all images."""
+    empty = "No images yet: scripts/build-image makes one, provisioner image add NAME --file FILE registers it"
+    print_rows(catalogue.images(context.site), form, COLUMNS, empty)
+
+
+@image.command()
+@click.argument("name")
+@output_option
+@pass_context
+def show(context: Context, /, name: str, form: str) -> None:
+    """Show an image."""
+    print_object(catalogue.image(context.site, name), form)
+
+
+@image.command()
+@click.argument("name")
+@click.option("--file", required=True, metavar="FILE|URL", help="The image; copied into the media store.")
+@click.option("--os", required=True, help="Such as debian.")
+@click.option("--version", required=True, help="Such as 12.")
+@click.option("--arch", type=click.Choice(ARCHES), default="x86_64", show_default=True)
+@click.option("--kind", type=click.Choice(IMAGE_KINDS), default="stem-cell", show_default=True)
+@click.option("--format", type=click.Choice(IMAGE_FORMATS), default="raw.gz", show_default=True)
+@click.option("--root", default="", help="Its root file system: LABEL=... or a partition's number.")
+@pass_context
+def add(context: Context, /, name: str, **options: str) -> None:
+    """Register a disk image, kept by its SHA-256.
+
+    \b
+    Example:
+      provisioner image add stem-debian12 --file stem.raw.gz --os debian --version 12 --root LABEL=stem-root
+    """
+    added = installables.add_image(context.site, context.actor, name, ImageInput(**options), progress_bar(name))
+    click.echo(f"image {name} added: {added['size'] >> 20} MiB, SHA-256 {added['sha256'][:12]}")
+
+
+@image.command()
+@click.argument("name")
+@click.option("--file", metavar="FILE|URL", help="Another file.")
+@click.option("--version", help="Such as 12.")
+@click.option("--kind", type=click.Choice(IMAGE_KINDS))
+@click.option("--format", type=click.Choice(IMAGE_FORMATS))
+@click.option("--root", help="Its root file system: LABEL=... or a partition's number.")
+@pass_context
+def edit(context: Context, /, name: str, **options: str | None) -> None:
+    """Change an image; sealed builds keep the file they were sealed with."""
+    before = catalogue.image(context.site, name)
+    after = installables.edit_image(context.site, context.actor, name, given(**options), progress_bar(name))
+    print_change(before, after, dry_run=False)
+
+
+@image.command()
+@click.argument("name")
+@click.argument("new_name")
+@pass_context
+def rename(context: Context, /, name: str, new_name: str) -> None:
+    """Give an image another name."""
+    catalogue.rename_image(context.site, context.actor, name, new_name)
+    click.echo(f"image {name} is now {new_name}")
+
+
+@image.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_context
+def remove(context: Context, /, name: str, yes: bool) -> None:
+    """Remove an image that no profile names; sealed builds keep their file."""
+    if not yes:
+        click.confirm(f"Remove image {name}?", abort=True)
+    catalogue.remove_image(context.site, context.actor, name)
+    click.echo(f"image {name} removed")

@@ -1,0 +1,202 @@
+"""`provisioner machine`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from provisioner.cli.common import (
+    KERNEL_OPTION,
+    PARAMETER_OPTIONS,
+    Context,
+    dry_run_option,
+    fields,
+    options,
+    output_option,
+    pass_context,
+    print_change,
+    print_object,
+    print_rows,
+)
+from provisioner.errors import InvalidInput
+from provisioner.services import machines
+from provisioner.services.machines import InterfaceInput
+
+COLUMNS = ("name", "state", "profile", "macs", "ips", "protected", "flag")
+
+
+@click.group()
+def machine() -> None:
+    """Physical servers: interfaces, addresses, profile, parameters."""
+
+
+@machine.command("list")
+@output_option
+@pass_context
+def list_(context: Context, /, form: str) -> None:
+    """List all machines.
+
+    \b
+    Example:
+      provisioner machine list --output csv
+    """
+    rows = [
+        row
+        | {
+            "macs": [each["mac"] for each in row["interfaces"]],
+            "ips": [each["ip"] for each in row["interfaces"] if each["ip"]],
+        }
+        for row in machines.listing(context.site)
+    ]
+    empty = "No machines yet. Add one: provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11"
+    print_rows(rows, form, COLUMNS, empty)
+
+
+@machine.command()
+@click.argument("name")
+@output_option
+@pass_context
+def show(context: Context, /, name: str, form: str) -> None:
+    """Show a machine, by its name or any spelling of a MAC."""
+    print_object(machines.show(context.site, name), form)
+
+
+def _interfaces(changes: dict[str, Any]) -> list[InterfaceInput] | None:
+    macs, ips, full = (changes.pop(key) for key in ("macs", "ips", "full"))
+    if full and (macs or ips):
+        raise InvalidInput("--interface says it all", where="--interface", hint="leave --mac and --ip out")
+    if full:
+        return [_interface(text) for text in full]
+    if len(ips) > len(macs):
+        raise InvalidInput(
+            "more --ip than --mac", where="--ip", hint="give each interface as --interface mac=...,ip=...,name=..."
+        )
+    if not macs:
+        return None
+    return [InterfaceInput(mac, ips[index] if index < len(ips) else None) for index, mac in enumerate(macs)]
+
+
+def _interface(text: str) -> InterfaceInput:
+    pairs = dict(part.partition("=")[::2] for part in text.split(","))
+    if set(pairs) - {"mac", "ip", "name", "subnet"} or "mac" not in pairs:
+        raise InvalidInput(
+            f"{text!r} is not an interface", where="--interface", hint="write mac=52:54:..,ip=10.0.2.11,name=eth0"
+        )
+    return InterfaceInput(pairs["mac"], pairs.get("ip"), pairs.get("name"), pairs.get("subnet"))
+
+
+_shared = options(
+    click.option("--mac", "macs", multiple=True, help="MAC address, in any spelling; once for each interface."),
+    click.option("--ip", "ips", multiple=True, help="Its address; the subnet follows from it."),
+    click.option("--interface", "full", multiple=True, metavar="mac=..,ip=..,name=..,subnet=..", help="In full."),
+    click.option("--profile", help="What to build."),
+    click.option("--description", help="For people."),
+    click.option("--serial", help="Serial number, as SMBIOS tells it."),
+    click.option("--uuid", help="UUID, as SMBIOS tells it."),
+    *PARAMETER_OPTIONS,
+    KERNEL_OPTION,
+    click.option("--protected/--no-protected", default=None, help="No build, no wipe."),
+)
+
+
+@machine.command()
+@click.argument("name")
+@_shared
+@dry_run_option
+@output_option
+@pass_context
+def add(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any) -> None:
+    """Add a machine.
+
+    \b
+    Examples:
+      provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 --profile rocky9
+      provisioner machine add db01 --interface mac=52-54-00-00-00-01,ip=10.0.2.21,name=eth0 --interface mac=525400000002
+    """
+    interfaces = _interfaces(changes)
+    site = context.site.rehearsing() if dry_run else context.site
+    after = machines.add(site, context.actor, name, interfaces or [], fields(changes))
+    if dry_run:
+        print_change(None, after, dry_run=True)
+    elif form == "table":
+        click.echo(f"machine {after['name']} added; next: provisioner build start {after['name']}")
+    else:
+        print_object(after, form)
+
+
+@machine.command()
+@click.argument("name")
+@_shared
+@click.option("--retired/--no-retired", default=None, help="Out of service: it boots its disk, no build.")
+@click.option("--clear-flag", is_flag=True, help="Somebody looked at what was flagged.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A secret for its builds from a file (- is standard input); root_password is hashed. NAME= removes it.",
+)
+@dry_run_option
+@pass_context
+def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, **changes: Any) -> None:
+    """Change a machine. Interfaces, where given, replace all it had.
+
+    \b
+    Examples:
+      provisioner machine edit web01 --profile rocky9-web --param timezone=Europe/Berlin
+      provisioner machine edit web01 --secret root_password=-
+    """
+    interfaces, secrets = _interfaces(changes), changes.pop("secrets")
+    site = context.site.rehearsing() if dry_run else context.site
+    before = machines.show(context.site, name)
+    after = machines.edit(site, context.actor, name, fields(changes), interfaces)
+    for text in secrets:
+        machines.set_secret(site, context.actor, name, *_secret(text))
+    if clear_flag:
+        machines.clear_flag(site, name)
+    print_change(before, after if dry_run else machines.show(site, name), dry_run=dry_run)
+
+
+def _secret(text: str) -> tuple[str, str | None]:
+    name, equals, file = text.partition("=")
+    if not equals:
+        raise InvalidInput(
+            f"{name!r} has no file: a secret on the command line would be seen in the process list",
+            where="--secret",
+            hint=f"write --secret {name}=- and pipe it in",
+        )
+    if not file:
+        return name, None
+    with click.open_file(file) as stream:
+        value = stream.read().rstrip("\n")
+    if not value:
+        raise InvalidInput("the secret is empty", where=f"--secret {name}", hint=f"check {Path(file)}")
+    return name, value
+
+
+@machine.command()
+@click.argument("name")
+@click.argument("new_name")
+@pass_context
+def rename(context: Context, /, name: str, new_name: str) -> None:
+    """Give a machine another name."""
+    machines.rename(context.site, context.actor, name, new_name)
+    click.echo(f"machine {name} is now {new_name}")
+
+
+@machine.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_option
+@pass_context
+def remove(context: Context, /, name: str, yes: bool, dry_run: bool) -> None:
+    """Remove a machine; its builds and history stay."""
+    before = machines.show(context.site, name)
+    if dry_run:
+        machines.remove(context.site.rehearsing(), context.actor, name)
+        print_change(before, None, dry_run=True)
+        return
+    if not yes:
+        click.confirm(f"Remove machine {before['name']}?", abort=True)
+    machines.remove(context.site, context.actor, name)
+    click.echo(f"machine {before['name']} removed")

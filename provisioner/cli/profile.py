@@ -1,0 +1,157 @@
+"""`provisioner profile`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from provisioner.cli.common import (
+    KERNEL_OPTION,
+    PARAMETER_OPTIONS,
+    Context,
+    dry_run_option,
+    fields,
+    options,
+    output_option,
+    pass_context,
+    print_change,
+    print_object,
+    print_rows,
+)
+from provisioner.core.content import load_yaml
+from provisioner.errors import MalformedContent
+from provisioner.services import arming, profiles
+
+COLUMNS = ("name", "parent", "distro", "image", "template", "handoff", "description")
+
+
+@click.group()
+def profile() -> None:
+    """What to build: distro or image, template, parameters, kernel options, handoff."""
+
+
+_shared = options(
+    click.option("--parent", help="The profile it inherits from."),
+    click.option("--description", help="For people."),
+    click.option("--distro", help="A distro's name, or os=rocky,version=9 for the newest that fits."),
+    click.option("--image", help="An image's name, or os=debian,version=12 for the newest that fits."),
+    click.option("--template", help="KIND/NAME of its answer file's template."),
+    KERNEL_OPTION,
+    click.option("--handoff", help="tool=script,command=... or tool=none."),
+    click.option("--local-boot", type=click.Choice(profiles.LOCAL_BOOTS), help="How its firmware gets to the disk."),
+    *PARAMETER_OPTIONS,
+)
+
+
+def _data(changes: dict[str, Any]) -> dict[str, Any]:
+    data = fields(changes)
+    for key in ("distro", "image", "handoff"):
+        if "=" in data.get(key, ""):
+            data[key] = dict(part.partition("=")[::2] for part in data[key].split(","))
+        elif key == "handoff" and key in data:
+            data[key] = {"tool": data[key]}
+    return data
+
+
+@profile.command("list")
+@output_option
+@pass_context
+def list_(context: Context, /, form: str) -> None:
+    """List all profiles."""
+    empty = "No profiles yet: provisioner apply DIR loads them, provisioner init loads the shipped ones"
+    print_rows(profiles.listing(context.site), form, COLUMNS, empty)
+
+
+@profile.command()
+@click.argument("name")
+@output_option
+@pass_context
+def show(context: Context, /, name: str, form: str) -> None:
+    """Show a profile, as it is written; `profile explain MACHINE` shows what a machine gets in the end."""
+    print_object(profiles.show(context.site, name), form)
+
+
+@profile.command()
+@click.argument("name", metavar="MACHINE")
+@output_option
+@pass_context
+def explain(context: Context, /, name: str, form: str) -> None:
+    """Show each effective value of a machine and where it came from.
+
+    \b
+    Example:
+      provisioner profile explain web01
+    """
+    rows = arming.explain(context.site, name)["values"]
+    print_rows(rows, form, ("what", "name", "value", "source", "overrides"), f"{name} has no values")
+
+
+@profile.command()
+@click.argument("name")
+@click.option("--file", type=click.Path(path_type=Path), help="The profile as YAML; its name must be NAME.")
+@_shared
+@dry_run_option
+@pass_context
+def add(context: Context, /, name: str, file: Path | None, dry_run: bool, **changes: Any) -> None:
+    """Add a profile.
+
+    \b
+    Example:
+      provisioner profile add rocky9-web --parent rocky9 --param 'packages=[nginx]'
+    """
+    data = _from_file(file, name) if file else {"name": name}
+    site = context.site.rehearsing() if dry_run else context.site
+    after = profiles.add(site, context.actor, data | _data(changes))
+    if dry_run:
+        print_change(None, after, dry_run=True)
+    else:
+        click.echo(f"profile {name} added; assign it: provisioner machine edit MACHINE --profile {name}")
+
+
+def _from_file(file: Path, name: str) -> dict[str, Any]:
+    try:
+        data = load_yaml(file.read_text(), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MalformedContent(f"cannot be read: {error}", where=str(file), hint="check the path") from error
+    if not isinstance(data, dict) or data.get("name") != name:
+        raise MalformedContent(f"this is not the profile {name}", where=str(file), hint=f"write `name: {name}` first")
+    return data
+
+
+@profile.command()
+@click.argument("name")
+@_shared
+@dry_run_option
+@pass_context
+def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
+    """Change a profile. What builds were sealed with does not change.
+
+    \b
+    Example:
+      provisioner profile edit rocky9 --param timezone=Europe/Berlin --dry-run
+    """
+    site = context.site.rehearsing() if dry_run else context.site
+    before = profiles.show(context.site, name)
+    print_change(before, profiles.edit(site, context.actor, name, _data(changes)), dry_run=dry_run)
+
+
+@profile.command()
+@click.argument("name")
+@click.argument("new_name")
+@pass_context
+def rename(context: Context, /, name: str, new_name: str) -> None:
+    """Give a profile another name; children and machines follow."""
+    profiles.rename(context.site, context.actor, name, new_name)
+    click.echo(f"profile {name} is now {new_name}")
+
+
+@profile.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_context
+def remove(context: Context, /, name: str, yes: bool) -> None:
+    """Remove a profile that nothing refers to."""
+    if not yes:
+        click.confirm(f"Remove profile {name}?", abort=True)
+    profiles.remove(context.site, context.actor, name)
+    click.echo(f"profile {name} removed")

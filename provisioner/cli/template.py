@@ -1,0 +1,104 @@
+"""`provisioner template`."""
+
+import click
+
+from provisioner.cli.common import (
+    Context,
+    dry_run_option,
+    output_option,
+    pass_context,
+    print_change,
+    print_object,
+    print_rows,
+)
+from provisioner.errors import MalformedContent
+from provisioner.services import templates
+
+
+@click.group()
+def template() -> None:
+    """Sources of answer files and scripts, and the snippets they include."""
+
+
+def _text(file: str) -> str:
+    try:
+        with click.open_file(file, "rb") as stream:
+            return bytes(stream.read()).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MalformedContent(f"cannot be read as UTF-8 text: {error}", where=file, hint="check the path") from error
+
+
+@template.command("list")
+@output_option
+@pass_context
+def list_(context: Context, /, form: str) -> None:
+    """List all templates."""
+    empty = "No templates yet: provisioner apply DIR loads them, provisioner init loads the shipped ones"
+    print_rows(templates.listing(context.site), form, ("name", "kind", "version", "bytes"), empty)
+
+
+@template.command()
+@click.argument("name")
+@output_option
+@pass_context
+def show(context: Context, /, name: str, form: str) -> None:
+    """Print a template's text."""
+    found = templates.show(context.site, name)
+    if form == "table":
+        click.echo(found["text"], nl=False)
+    else:
+        print_object(found, form)
+
+
+@template.command()
+@click.argument("name", metavar="KIND/NAME")
+@click.option("--file", required=True, help="Its text; - is standard input.")
+@pass_context
+def add(context: Context, /, name: str, file: str) -> None:
+    """Add a template.
+
+    \b
+    Example:
+      provisioner template add kickstart/web.ks.j2 --file web.ks.j2
+    """
+    templates.add(context.site, context.actor, name, _text(file))
+    click.echo(f"template {name} added; use it: provisioner profile edit PROFILE --template {name}")
+
+
+@template.command()
+@click.argument("name", metavar="KIND/NAME")
+@click.option("--file", required=True, help="Its new text; - is standard input.")
+@dry_run_option
+@pass_context
+def edit(context: Context, /, name: str, file: str, dry_run: bool) -> None:
+    """Replace a template's text. What builds were sealed with does not change."""
+    site = context.site.rehearsing() if dry_run else context.site
+    before = templates.show(context.site, name)["text"]
+    after = templates.edit(site, context.actor, name, _text(file))["text"]
+    print_change(
+        {name: before.splitlines()},
+        {name: after.splitlines()},
+        dry_run=dry_run,
+    )
+
+
+@template.command()
+@click.argument("name", metavar="KIND/NAME")
+@click.argument("new_name", metavar="KIND/NEW_NAME")
+@pass_context
+def rename(context: Context, /, name: str, new_name: str) -> None:
+    """Give a template that nothing uses another name."""
+    templates.rename(context.site, context.actor, name, new_name)
+    click.echo(f"template {name} is now {new_name}")
+
+
+@template.command()
+@click.argument("name", metavar="KIND/NAME")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_context
+def remove(context: Context, /, name: str, yes: bool) -> None:
+    """Remove a template that nothing uses."""
+    if not yes:
+        click.confirm(f"Remove template {name}?", abort=True)
+    templates.remove(context.site, context.actor, name)
+    click.echo(f"template {name} removed")

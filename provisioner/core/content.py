@@ -1,0 +1,155 @@
+"""Profiles as files: the shape of the YAML, read strictly."""
+
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from provisioner.core.markers import refuse_markers
+from provisioner.core.names import object_name, parameter_name, template_name
+from provisioner.core.parameters import check_kernel_options
+from provisioner.errors import MalformedContent, ProvisionerError
+
+
+class Selector(BaseModel):
+    """Which distro or image: by name, or the newest that fits."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = None
+    os: str | None = None
+    version: str | None = None
+    arch: str | None = None
+    kind: str | None = None
+
+    def plain(self) -> dict[str, str]:
+        """Only what is given."""
+        return self.model_dump(exclude_none=True)
+
+
+class ProfileContent(BaseModel):
+    """A profile as people write it; what is left out is inherited from the parent."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    parent: str | None = None
+    description: str = ""
+    distro: Selector | str | None = None
+    image: Selector | str | None = None
+    template: str | None = None
+    kernel_options: list[str] = Field(default_factory=list)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    handoff: dict[str, Any] | None = None
+    local_boot: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The content as the store keeps it, all but name and parent."""
+        return {
+            "description": self.description,
+            "distro": _selector(self.distro),
+            "image": _selector(self.image),
+            "template": self.template,
+            "kernel_options": self.kernel_options,
+            "parameters": self.parameters,
+            "handoff": self.handoff,
+            "local_boot": self.local_boot,
+        }
+
+
+def _selector(value: Selector | str | None) -> dict[str, str] | None:
+    if isinstance(value, str):
+        return {"name": value}
+    return None if value is None else value.plain()
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys and aliases, which have no place in a profile and carry bombs."""
+
+    depth: ClassVar[int] = 32
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """The YAML as plain data. Raises MalformedContent that names file and line."""
+    if len(text) > 1 << 20:
+        raise MalformedContent("larger than 1 MiB", where=where, hint="this is not a profile")
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise MalformedContent(
+            f"broken YAML: {error.problem}", where=f"{where}:{line}", hint="mend the file at this line"
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise MalformedContent(f"broken YAML: {error}", where=where, hint="mend the file") from error
+
+
+def parse_profile(text: str, where: str) -> ProfileContent:
+    """A profile from its YAML. Raises MalformedContent or MalformedName that names file, line or key."""
+    data = load_yaml(text, where)
+    if not isinstance(data, dict):
+        raise MalformedContent("not a mapping", where=where, hint="begin with `name: ...`")
+    return check_profile(data, where, text)
+
+
+def check_profile(data: dict[str, Any], where: str, text: str = "") -> ProfileContent:
+    """A profile from plain data, each value checked."""
+    try:
+        content = ProfileContent.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        raise MalformedContent(
+            f"{key}: {first['msg']}",
+            where=_place(where, text, str(first["loc"][0]) if first["loc"] else ""),
+            hint=f"a profile has the keys {', '.join(ProfileContent.model_fields)}",
+        ) from error
+    try:
+        _check_values(content)
+    except ProvisionerError as error:
+        error.where = _place(where, text, error.where or "name")
+        raise
+    return content
+
+
+def _check_values(content: ProfileContent) -> None:
+    object_name(content.name)
+    for name in content.parameters:
+        parameter_name(name)
+    for key in ("parameters", "handoff", "description"):
+        refuse_markers(getattr(content, key), key)
+    check_kernel_options(content.kernel_options, "kernel_options")
+    if content.template is not None:
+        template_name(content.template)
+    if content.distro is not None and content.image is not None:
+        raise MalformedContent("a profile has a distro or an image, not both", where="image", hint="leave one out")
+
+
+def _place(where: str, text: str, key: str) -> str:
+    """``where`` with the line on which the top-level key stands, if it does."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if key and line.startswith(f"{key}:"):
+            return f"{where}:{number}"
+    return f"{where} {key}".strip() if not text else where
+
+
+def dump_profile(content: dict[str, Any]) -> str:
+    """A profile's snapshot as YAML that `parse_profile` reads back; what is empty is left out."""
+    kept = {key: value for key, value in content.items() if value not in (None, {}, [], "")}
+    for key in ("distro", "image"):
+        if isinstance(kept.get(key), dict) and set(kept[key]) == {"name"}:
+            kept[key] = kept[key]["name"]
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)

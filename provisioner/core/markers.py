@@ -1,0 +1,50 @@
+"""What a sealed file cannot know yet: our URL and the attempt's tokens, filled in by plain replacement."""
+
+import re
+from collections.abc import Mapping
+
+from provisioner.errors import MalformedContent
+
+_PREFIX = "@@provisioner:"
+_MARKER = re.compile(r"@@provisioner:([a-z_]+)@@")
+NAMES = ("boot_url", "media_url", "answer_token", "event_token", "handoff_token")
+
+
+def marker(name: str) -> str:
+    """The text that stands in a sealed file for the named value."""
+    return f"{_PREFIX}{name}@@"
+
+
+BUILD_URLS: Mapping[str, str] = {
+    "boot": marker("boot_url"),
+    "media": marker("media_url"),
+    "answer": f"{marker('boot_url')}/build/{marker('answer_token')}/answer",
+    "seed": f"{marker('boot_url')}/build/{marker('answer_token')}/seed/",
+    "secret": f"{marker('boot_url')}/build/{marker('answer_token')}/secret",
+    "handoff": f"{marker('boot_url')}/build/{marker('answer_token')}/handoff",
+    "event": f"{marker('boot_url')}/build/{marker('event_token')}/event",
+    "configured": f"{marker('boot_url')}/build/{marker('handoff_token')}/configured",
+}
+"""The URLs that templates see; each holds markers."""
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """The text with every marker replaced, in one pass, so that no value is looked at again.
+
+    An unknown marker stays as it is: no value may ever make the boot plane fail.
+    """
+    return _MARKER.sub(lambda found: values.get(found.group(1), found.group(0)), text)
+
+
+def refuse_markers(value: object, where: str) -> None:
+    """Raise MalformedContent if any text inside the value could be taken for a marker."""
+    if isinstance(value, str):
+        if _PREFIX in value:
+            raise MalformedContent(f"the text {_PREFIX!r} is reserved", where=where, hint="write it differently")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            refuse_markers(key, where)
+            refuse_markers(item, where)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            refuse_markers(item, where)

@@ -1,0 +1,322 @@
+"""Every error an edge may meet, in one tree.
+
+    ProvisionerError
+    ├── InvalidInput            the request itself is wrong
+    │   ├── MalformedMac
+    │   ├── MalformedAddress
+    │   ├── AddressOutsideSubnet
+    │   ├── MalformedName
+    │   ├── MalformedContent    broken YAML, an unknown key, a wrong type
+    │   ├── ParentCycle
+    │   ├── UnknownReference    a profile, distro, template ... that does not exist
+    │   └── InvalidSettings
+    ├── NotFound
+    ├── Conflict                the request is fine, the state of the world refuses it
+    │   ├── NameTaken
+    │   ├── MacTaken
+    │   ├── AddressTaken
+    │   ├── StillInUse
+    │   ├── Protected
+    │   ├── IllegalTransition
+    │   ├── BuildNotPossible    something the build needs is missing
+    │   ├── InputsChanged
+    │   └── StateDirectory      not initialised, or initialised already
+    ├── ContentError            the content is wrong, not the request
+    │   ├── TemplateError
+    │   ├── RenderLimit
+    │   ├── MissingParameter
+    │   ├── AnswerInvalid
+    │   └── MediaMissing
+    ├── Refused                 no right to this, said without saying why
+    │   ├── TokenRefused
+    │   └── SecretGone
+    └── Unavailable             a resource of this host is missing; trying again may help
+        ├── DatabaseUnavailable
+        ├── StorageFull
+        ├── PortInUse
+        ├── ProgramMissing
+        ├── ProgramFailed
+        ├── KeyUnusable
+        └── NotAcknowledged
+
+An error carries ``code`` (stable, for programs), ``message`` (what happened, with the values), ``hint`` (the next
+step) and ``where`` (a file and line, an option, a field; may be empty). Edges translate: the CLI to text and an exit
+code, the boot plane to an iPXE script or problem+json, TFTP to an ERROR packet.
+"""
+
+from typing import ClassVar
+
+
+class ProvisionerError(Exception):
+    """Root of the tree; never raised itself."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str | None = None, where: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as plain data: ``code``, ``detail``, ``hint``, ``where``."""
+        return {"code": self.code, "detail": self.message, "hint": self.hint, "where": self.where}
+
+
+class InvalidInput(ProvisionerError):
+    """The request itself is wrong."""
+
+    code = "invalid-input"
+    status = 400
+    exit_code = 1
+
+
+class MalformedMac(InvalidInput):
+    """Not a MAC address in any spelling."""
+
+    code = "mac-malformed"
+    default_hint = "write six (Ethernet) or twenty (InfiniBand) bytes in hex, for example 52:54:00:12:34:56"
+
+
+class MalformedAddress(InvalidInput):
+    """Not an IP address or network."""
+
+    code = "address-malformed"
+    default_hint = "write an address such as 10.0.2.11, or a network such as 10.0.2.0/24"
+
+
+class AddressOutsideSubnet(InvalidInput):
+    """An address that its subnet does not contain or does not give to machines."""
+
+    code = "address-outside-subnet"
+    default_hint = "see the networks with `provisioner subnet list`, or add one with `provisioner subnet add`"
+
+
+class MalformedName(InvalidInput):
+    """A name that the rules for names do not allow."""
+
+    code = "name-malformed"
+
+
+class MalformedContent(InvalidInput):
+    """Broken YAML, an unknown key, or a value of the wrong type."""
+
+    code = "content-malformed"
+
+
+class ParentCycle(InvalidInput):
+    """A profile that would be its own ancestor."""
+
+    code = "parent-cycle"
+    default_hint = "choose a parent that does not itself inherit from this profile"
+
+
+class UnknownReference(InvalidInput):
+    """A named profile, distro, image, template or subnet that does not exist."""
+
+    code = "unknown-reference"
+
+
+class InvalidSettings(InvalidInput):
+    """A setting that is unknown or has a wrong value."""
+
+    code = "settings-invalid"
+    exit_code = 2
+
+
+class NotFound(ProvisionerError):
+    """No object of that name."""
+
+    code = "not-found"
+    status = 404
+    exit_code = 3
+
+
+class Conflict(ProvisionerError):
+    """The request is fine; the state of the world refuses it."""
+
+    code = "conflict"
+    status = 409
+    exit_code = 4
+
+
+class NameTaken(Conflict):
+    """Another object has this name."""
+
+    code = "name-taken"
+    default_hint = "choose another name, or edit the object that has it"
+
+
+class MacTaken(Conflict):
+    """Another machine has this MAC address."""
+
+    code = "mac-taken"
+    default_hint = "if the card moved, remove it from the other machine first"
+
+
+class AddressTaken(Conflict):
+    """Another interface has this IP address."""
+
+    code = "address-taken"
+    default_hint = "choose a free address"
+
+
+class StillInUse(Conflict):
+    """Other objects refer to this one."""
+
+    code = "still-in-use"
+    default_hint = "point them elsewhere first"
+
+
+class Protected(Conflict):
+    """The machine is protected: no build, no wipe, no power-off."""
+
+    code = "protected"
+    default_hint = "if you are sure: `provisioner machine edit NAME --no-protected`"
+
+
+class IllegalTransition(Conflict):
+    """The build or machine is in a state that does not allow this."""
+
+    code = "illegal-transition"
+
+
+class BuildNotPossible(Conflict):
+    """Something the build needs is missing."""
+
+    code = "build-not-possible"
+
+
+class InputsChanged(Conflict):
+    """An input of the build changed while it was being armed."""
+
+    code = "inputs-changed"
+    default_hint = "start the build again: it takes the new content"
+
+
+class StateDirectory(Conflict):
+    """The state directory is not initialised, or is already."""
+
+    code = "state-directory"
+    default_hint = "run `provisioner init`"
+
+
+class ContentError(ProvisionerError):
+    """Templates or media are wrong; the request is not."""
+
+    code = "content"
+    status = 422
+
+
+class TemplateError(ContentError):
+    """A template does not parse or fails when rendered; ``where`` is template and line."""
+
+    code = "template-error"
+    default_hint = "mend the template and load it with `provisioner apply DIR`, then start the build again"
+
+
+class RenderLimit(ContentError):
+    """A template used more time, memory or output than it may."""
+
+    code = "render-limit"
+    default_hint = "look for a loop or a repeated string in the template; 2 s, 256 MB and 1 MB of output are allowed"
+
+
+class MissingParameter(ContentError):
+    """A template asks for a value that no level gives."""
+
+    code = "parameter-missing"
+
+
+class AnswerInvalid(ContentError):
+    """The rendered answer file does not pass its family's validator."""
+
+    code = "answer-invalid"
+    default_hint = "mend the template or the parameter at this place; nothing was armed"
+
+
+class MediaMissing(ContentError):
+    """A kernel, initrd, image or loader that should be there is not."""
+
+    code = "media-missing"
+
+
+class Refused(ProvisionerError):
+    """No right to this. The answer to the caller does not say why; the machine's events do."""
+
+    code = "refused"
+    status = 404
+
+
+class TokenRefused(Refused):
+    """A token that is unknown, dead, of another purpose, or used from the wrong address."""
+
+    code = "token-refused"
+    status = 403
+
+
+class SecretGone(Refused):
+    """A secret that this attempt already took."""
+
+    code = "secret-gone"
+    status = 410
+
+
+class Unavailable(ProvisionerError):
+    """A resource of this host is missing; trying again may help."""
+
+    code = "unavailable"
+    status = 503
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be asked: locked beyond the limit, unreadable, or not running."""
+
+    code = "database-unavailable"
+    default_hint = "see `provisioner check`; machines that boot meanwhile get their local disk"
+
+
+class StorageFull(Unavailable):
+    """No space is left where the state directory lives."""
+
+    code = "storage-full"
+    status = 507
+    default_hint = "free some space; nothing was half-written, so simply try again"
+
+
+class PortInUse(Unavailable):
+    """Another program listens on an address that a listener of ours needs."""
+
+    code = "port-in-use"
+
+
+class ProgramMissing(Unavailable):
+    """A program that this step needs is not installed."""
+
+    code = "program-missing"
+
+
+class ProgramFailed(Unavailable):
+    """A program that this step needs ended with an error."""
+
+    code = "program-failed"
+
+
+class KeyUnusable(Unavailable):
+    """A key file is missing, empty, unreadable or not a key: we refuse rather than run without."""
+
+    code = "key-unusable"
+    default_hint = "restore the file from its backup; without the master key stored secrets stay unusable"
+
+
+class NotAcknowledged(Unavailable):
+    """A daemon has not yet taken a change that must be in force first."""
+
+    code = "not-acknowledged"
+    default_hint = "is `provisioner serve` running? see `provisioner check`"

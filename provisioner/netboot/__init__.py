@@ -1,0 +1,1 @@
+"""What firmware speaks besides HTTP: TFTP and DHCP."""

@@ -1,0 +1,86 @@
+"""What the TFTP server and its caller exchange: plain data, no behaviour."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Request:
+    """A read request, after its name was found harmless.
+
+    ``name`` has no leading slash, no empty, ``.`` or ``..`` component and no backslash. ``client`` and ``local`` are
+    IP addresses as text (IPv4 clients of a dual-stack socket appear as IPv4); ``local`` is the address that the client
+    asked. ``options`` has lower-case names and the values as they were sent.
+    """
+
+    name: str
+    client: str
+    port: int
+    local: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A regular file, open for reading, of which the first ``size`` bytes are served.
+
+    The server owns the descriptor from the moment it is returned, and closes it.
+    """
+
+    fd: int
+    size: int
+
+
+Content = bytes | OpenFile
+Resolve = Callable[[Request], Content | None]
+"""Runs in a worker thread, and may be slow. ``None`` or `errors.NotFound`: ERROR 1; `errors.Refused`: ERROR 2; any
+other exception: ERROR 0, logged and counted."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How one request ended.
+
+    ``outcome`` is one of ``complete``; ``probe`` (the client asked for the size and then sent an ERROR, as EDK2 does);
+    ``aborted`` (the client's ERROR, a closed port, or a new request from the same port); ``timeout``; ``evicted``
+    (never acknowledged, and its place was needed); ``not-found``; ``refused``; ``error`` (on our side); ``stopped``.
+    ``sent_bytes`` counts the content in DATA packets, repeats included; ``resends`` counts repeated datagrams.
+    """
+
+    name: str
+    client: str
+    size: int
+    sent_bytes: int
+    blksize: int
+    windowsize: int
+    seconds: float
+    resends: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what clients can make the server hold or send. Times are in seconds.
+
+    Who never acknowledges hears ``unacknowledged`` datagrams and then nothing; for ``linger`` more an ACK would still
+    be taken. From an address with more than ``half_open_per_client`` such sessions the others hear one. Who stops
+    acknowledging in the middle is given up after ``patience``.
+
+    A session needs one descriptor, and one more when its content is an `OpenFile`: see that the process may have
+    twice ``sessions`` of them. The server lives on without, but then evicts sessions early.
+    """
+
+    sessions: int = 2000
+    resolvers: int = 8
+    waiting: int = 1000
+    resolve_seconds: float = 10.0
+    blksize: int = 65464
+    windowsize: int = 16
+    first_resend: float = 1.0
+    least_resend: float = 0.1
+    resend_cap: float = 5.0
+    patience: float = 30.0
+    linger: float = 10.0
+    unacknowledged: int = 3
+    half_open_per_client: int = 256
+    receive_buffer: int = 4 << 20

@@ -1,0 +1,324 @@
+"""The server: one thread, one selector, one socket for each transfer.
+
+A request goes: receive -> admitted? -> parse -> repeat of a known one? -> resolve (in a worker thread) -> negotiate ->
+session. Nothing that a datagram or the caller's functions do ends the loop; it is counted in `TftpServer.counters`.
+"""
+
+import errno
+import selectors
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from provisioner.netboot.tftp.content import Reader
+from provisioner.netboot.tftp.contract import Limits, Request, Resolve, Transfer
+from provisioner.netboot.tftp.names import plain_name
+from provisioner.netboot.tftp.options import DEFAULT_BLKSIZE, lower_names, negotiate
+from provisioner.netboot.tftp.pace import Alarm, Timers
+from provisioner.netboot.tftp.packets import BAD_NAME, SERVER_ERROR, Refusal, encode_error, parse_request
+from provisioner.netboot.tftp.pool import Pool
+from provisioner.netboot.tftp.rationed import RationedLog
+from provisioner.netboot.tftp.resolving import Failure, Pending, Resolver
+from provisioner.netboot.tftp.session import Asked, Session
+from provisioner.netboot.tftp.sessions import Key, Sessions
+from provisioner.netboot.tftp.sockets import Arrival, Listener, connect, largest_block
+
+_REQUESTS_AT_ONCE = 64
+"""Requests taken before running transfers have their turn again."""
+
+_REPORTS_WAITING = 10_000
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class TftpServer:
+    """Serves what ``resolve`` finds, to whom ``admitted`` lets in, on the address ``bind``.
+
+    ``bind`` is ``host:port``; ``[::]:69`` takes IPv4 too. ``resolve`` and ``on_end`` are called from other threads,
+    ``admitted`` (address as text) from the server's own for each request: it must be quick. Raises `PortInUse` when
+    the port is taken or needs a capability, `InvalidSettings` when it is no address of this host.
+    """
+
+    def __init__(
+        self,
+        bind: str,
+        resolve: Resolve,
+        *,
+        admitted: Callable[[str], bool] | None = None,
+        on_end: Callable[[Transfer], None] | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._listener = Listener(bind, limits.receive_buffer)
+        self._admitted = admitted
+        self._on_end = on_end
+        self._limits = limits
+        self._log = RationedLog(__name__)
+        self._stopping = False
+        self._awake, self._alarm_clock = socket.socketpair()
+        self._awake.setblocking(False)
+        self._alarm_clock.setblocking(False)
+        self._resolver = Resolver(resolve, limits, self._wake, self._log)
+        self._reports = Pool("tftp-report", threads=1, waiting=_REPORTS_WAITING)
+        self._selector = selectors.DefaultSelector()
+        self._timers = Timers()
+        self._sessions = Sessions()
+        self._pending: dict[Key, Pending] = {}
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that the server listens on; the port is the real one if ``bind`` said 0."""
+        return self._listener.address
+
+    def __len__(self) -> int:
+        """The number of sessions."""
+        return len(self._sessions)
+
+    def stop(self) -> None:
+        """Make `serve` return soon. May be called from any thread and from a signal handler, at any time."""
+        self._stopping = True
+        self._wake()
+
+    def serve(self) -> None:
+        """Serve until `stop` is called; once."""
+        self._selector.register(self._listener.socket, selectors.EVENT_READ, self._take_requests)
+        self._selector.register(self._awake, selectors.EVENT_READ, self._take_answers)
+        self._resolver.start()
+        self._reports.start()
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        try:
+            events = self._selector.select(self._timers.pause(time.monotonic()))
+            for key, _ in events:
+                if isinstance(key.data, Session):
+                    self._drive(key.data, key.data.receive)
+                else:
+                    key.data()
+            for alarm in self._timers.expired(time.monotonic()):
+                self._ring(alarm)
+        except Exception:  # noqa: BLE001 - the loop outlives everything
+            self._count("loop_errors")
+            self._log.warning("tftp loop error", with_traceback=True)
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # full: it will wake anyway; closed: nobody is left to wake
+            self._alarm_clock.send(b"\0")
+
+    def _count(self, what: str) -> None:
+        self.counters[what] += 1
+
+    # Requests
+
+    def _take_requests(self) -> None:
+        for _ in range(_REQUESTS_AT_ONCE):
+            try:
+                arrival = self._listener.receive()
+            except BlockingIOError:
+                return
+            except OSError:
+                self._count("receive_errors")  # an ICMP error for an answer of ours
+                continue
+            if arrival is not None:
+                self._take(arrival)
+
+    def _take(self, arrival: Arrival) -> None:
+        try:
+            if self._admitted is not None and not self._admitted(arrival.client):
+                self._count("not_admitted")
+                return
+            self._request(arrival)
+        except Exception:  # noqa: BLE001 - one datagram must not keep the next from being read
+            self._count("request_errors")
+            self._log.warning("tftp request error", with_traceback=True, client=arrival.client)
+
+    def _request(self, arrival: Arrival) -> None:
+        parsed = parse_request(arrival.data)
+        if parsed is None:
+            self._count("ignored")
+            return
+        if isinstance(parsed, Refusal):
+            self._refuse(arrival, parsed)
+            return
+        name = plain_name(parsed.name)
+        if name is None:
+            # The name is logged as bytes: inert on a terminal, and enough to see what somebody tried.
+            self._log.warning("tftp name refused", name=repr(parsed.name[:128]), client=arrival.client)
+            self._refuse(arrival, BAD_NAME)
+            return
+        request = Request(name, arrival.client, arrival.port, arrival.local, lower_names(parsed.options))
+        self._count("requests")
+        self._begin(Asked(request, parsed.options), arrival)
+
+    def _refuse(self, arrival: Arrival, refusal: Refusal) -> None:
+        self._count("refused")
+        with suppress(OSError):
+            self._listener.answer(arrival, encode_error(refusal))
+
+    def _begin(self, asked: Asked, arrival: Arrival) -> None:
+        key = (arrival.client, arrival.port)
+        if self._repeats(asked, key):
+            return
+        pending = Pending(asked, arrival, time.monotonic())
+        if not self._resolver.submit(pending):
+            self._count("dropped_busy")  # the client asks again
+            return
+        self._pending[key] = pending
+        self._timers.arm(pending)
+
+    def _repeats(self, asked: Asked, key: Key) -> bool:
+        """Whether the request is a repeat, which it then deals with; a different one ends what its port had before.
+
+        Some firmware always uses the same port. When it asks anew for a file that it was already receiving, either
+        it was reset, or the network held a copy back: a second session beside the first is right for both.
+        """
+        pending = self._pending.get(key)
+        if pending is not None:
+            if pending.asked == asked:
+                return True
+            self._forget(pending)
+        session = self._sessions.newest(key)
+        if session is None:
+            return False
+        if session.asked != asked:
+            self._end(session, "aborted")
+            return False
+        if session.answered or session.lingering:
+            return False
+        self._drive(session, session.again)
+        return True
+
+    # Content
+
+    def _take_answers(self) -> None:
+        with suppress(BlockingIOError):
+            self._awake.recv(4096)
+        for pending, answer in self._resolver.finished():
+            wanted = not pending.cancelled
+            self._timers.cancel(pending)
+            self._forget(pending)
+            if isinstance(answer, Failure):
+                if wanted:
+                    self._fail(pending, answer)
+            elif answer is not None:
+                self._serve_content(pending, answer, wanted=wanted)
+
+    def _forget(self, pending: Pending) -> None:
+        """Nobody waits for this any more. Its alarm runs on: a thread that hangs must be noticed all the same."""
+        pending.cancelled = True
+        key = (pending.arrival.client, pending.arrival.port)
+        if self._pending.get(key) is pending:
+            del self._pending[key]
+
+    def _fail(self, pending: Pending, failure: Failure) -> None:
+        self._refuse(pending.arrival, failure.refusal)
+        request = pending.asked.request
+        seconds = time.monotonic() - pending.asked_at
+        self._report(Transfer(request.name, request.client, 0, 0, DEFAULT_BLKSIZE, 1, seconds, 0, failure.outcome))
+
+    def _serve_content(self, pending: Pending, reader: Reader, *, wanted: bool) -> None:
+        session = None
+        try:
+            session = self._open(pending, reader) if wanted else None
+        except OSError:
+            self._count("no_socket")
+        finally:
+            if session is None:
+                reader.close()
+        if session is not None:
+            self._drive(session, session.start)
+
+    def _open(self, pending: Pending, reader: Reader) -> Session | None:
+        """A session for this content, or None when there is no room. Raises OSError when no socket can be had."""
+        if len(self._sessions) >= self._limits.sessions and not self._evict():
+            self._count("dropped_full")
+            return None
+        try:
+            sock = connect(pending.arrival)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or not self._evict():
+                raise
+            sock = connect(pending.arrival)
+        try:
+            blksize = min(self._limits.blksize, largest_block(sock))
+            terms = negotiate(pending.asked.options, reader.size, blksize=blksize, windowsize=self._limits.windowsize)
+            # A source that acknowledges nothing may be the victim of a forger: it hears ever less from us.
+            crowded = self._sessions.half_open_of(pending.arrival.client) >= self._limits.half_open_per_client
+            most = 1 if crowded else self._limits.unacknowledged
+            session = Session(pending.asked, sock, reader, terms, self._limits, unacknowledged=most)
+            self._selector.register(sock, selectors.EVENT_READ, session)
+        except BaseException:
+            sock.close()
+            raise
+        self._sessions.add(session)
+        return session
+
+    def _evict(self) -> bool:
+        oldest = self._sessions.oldest_half_open()
+        if oldest is None:
+            return False
+        self._end(oldest, "evicted")
+        return True
+
+    # Transfers
+
+    def _drive(self, session: Session, step: Callable[[float], None]) -> None:
+        """Let the session take a step, and do what follows from it."""
+        if session not in self._sessions:
+            return  # ended by an event before this one, in the same turn
+        try:
+            step(time.monotonic())
+        except Exception:  # noqa: BLE001 - it concerns this transfer alone
+            self._count("transfer_errors")
+            name, client = session.asked.request.name, session.asked.request.client
+            self._log.warning("tftp transfer failed", with_traceback=True, name=name, client=client)
+            session.fail()
+        if session.outcome is not None:
+            self._end(session, session.outcome)
+            return
+        if session.answered:
+            self._sessions.acknowledged(session)
+        if session.due < session.armed:
+            self._timers.arm(session)
+
+    def _ring(self, alarm: Alarm) -> None:
+        if isinstance(alarm, Session):
+            self._drive(alarm, alarm.expire)
+        elif isinstance(alarm, Pending):
+            if not self._resolver.overdue(alarm, time.monotonic()):
+                self._timers.arm(alarm)
+            elif not alarm.started:
+                self._count("dropped_busy")
+                self._forget(alarm)
+            elif not alarm.cancelled:
+                alarm.cancelled = True  # but kept as pending: a repeat must not hang a second thread
+                self._fail(alarm, Failure(SERVER_ERROR, "error"))
+
+    def _end(self, session: Session, outcome: str) -> None:
+        self._sessions.remove(session)
+        self._timers.cancel(session)
+        self._selector.unregister(session.socket)
+        transfer = session.report(outcome)
+        session.close()
+        self._count(f"ended_{outcome}")
+        self._report(transfer)
+
+    def _report(self, transfer: Transfer) -> None:
+        on_end = self._on_end
+        if on_end is not None and not self._reports.offer(lambda: on_end(transfer)):
+            self._count("reports_lost")
+
+    def _close(self) -> None:
+        while (session := self._sessions.any()) is not None:
+            self._end(session, "stopped")
+        self._resolver.close()
+        self._reports.close(finish=True, seconds=2.0)
+        self._selector.close()
+        self._listener.close()
+        self._awake.close()
+        self._alarm_clock.close()

@@ -1,0 +1,196 @@
+"""The listening socket, and one connected socket for each transfer. Linux, IPv4 and IPv6."""
+
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from provisioner.errors import InvalidSettings, PortInUse
+from provisioner.netboot.tftp.packets import MAX_REQUEST
+
+# Linux constants that the socket module lacks.
+IP_PKTINFO = 8
+IP_MTU = 14
+IPV6_MTU = 24
+SO_RCVBUFFORCE = 33
+UDP_SEGMENT = 103
+
+_IN_PKTINFO = struct.Struct("=I4s4s")
+_IN6_PKTINFO = struct.Struct("=16sI")
+_HEADERS = {socket.AF_INET: 20 + 8 + 4, socket.AF_INET6: 40 + 8 + 4}
+
+Peer = tuple[str, int] | tuple[str, int, int, int]
+Ancillary = tuple[int, int, bytes]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A datagram at the listening port: who sent it, and to which of our addresses."""
+
+    data: bytes
+    client: str
+    port: int
+    local: str
+    peer: Peer
+    interface: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.client else socket.AF_INET
+
+
+def parse_bind(bind: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[::]:port``; the host is an IP address. Raises InvalidSettings."""
+    host, separator, port = bind.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if separator and port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536:
+        with suppress(ValueError):
+            return str(ipaddress.ip_address(host)), int(port)
+    raise InvalidSettings(
+        f"not an address to listen on: {bind!r}",
+        hint="write an IP address and a port, for example 0.0.0.0:69 or [::]:69",
+        where="tftp_bind",
+    )
+
+
+class Listener:
+    """The socket that requests come to. It tells to which address each was sent, and answers from there."""
+
+    def __init__(self, bind: str, receive_buffer: int) -> None:
+        host, port = parse_bind(bind)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._prepare(family, receive_buffer)
+            _bind(self.socket, host, port)
+        except BaseException:
+            self.socket.close()
+            raise
+        bound = self.socket.getsockname()
+        self.address: tuple[str, int] = (bound[0], bound[1])
+        self._family = family
+
+    def _prepare(self, family: socket.AddressFamily, receive_buffer: int) -> None:
+        self.socket.setblocking(False)
+        # A rack that powers on asks within one second; what does not fit here is asked again seconds later.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        with suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
+        if family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        # Also for IPv6: its own information does not tell an IPv4 broadcast.
+        self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+    def receive(self) -> Arrival | None:
+        """The next datagram, or None for one that was broadcast (RFC 1123, 4.2.3.3) or cannot be answered.
+
+        Raises BlockingIOError when nothing waits, OSError for an ICMP error.
+        """
+        data, ancillary, _, peer = self.socket.recvmsg(MAX_REQUEST + 1, 256)
+        where = _asked(ancillary)
+        if where is None or peer[1] == 0:
+            return None
+        local, interface = where
+        return Arrival(data, _unmapped(peer[0]), peer[1], local, peer, interface)
+
+    def answer(self, arrival: Arrival, datagram: bytes) -> None:
+        """Send one datagram back, from the address that was asked. Raises OSError."""
+        self.socket.sendmsg([datagram], [self._source(arrival)], 0, arrival.peer)
+
+    def _source(self, arrival: Arrival) -> Ancillary:
+        if self._family == socket.AF_INET:
+            packed = _IN_PKTINFO.pack(0, socket.inet_aton(arrival.local), b"\0\0\0\0")
+            return (socket.IPPROTO_IP, IP_PKTINFO, packed)
+        local = arrival.local if ":" in arrival.local else f"::ffff:{arrival.local}"
+        packed = _IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, local), _scope(arrival))
+        return (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, packed)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _bind(sock: socket.socket, host: str, port: int) -> None:
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"UDP port {port} of {host} is taken by another program",
+                hint=f"see which with `ss -ulpn 'sport = :{port}'` (dnsmasq and tftpd are the usual ones) and stop it",
+                where="tftp_bind",
+            ) from error
+        if error.errno == errno.EACCES:
+            raise PortInUse(
+                f"no right to listen on UDP port {port}",
+                hint="give the service CAP_NET_BIND_SERVICE (the systemd unit does), or set tftp_bind to a port"
+                " above 1023; `ss -ulpn` shows what listens where",
+                where="tftp_bind",
+            ) from error
+        raise InvalidSettings(
+            f"cannot listen on {host} port {port}: {error.strerror}",
+            hint="`ip address` shows the addresses of this host",
+            where="tftp_bind",
+        ) from error
+
+
+def _asked(ancillary: Iterable[Ancillary]) -> tuple[str, int] | None:
+    told = {(level, kind): packed for level, kind, packed in ancillary}
+    if (packed := told.get((socket.IPPROTO_IP, IP_PKTINFO))) is not None:
+        interface, source, destination = _IN_PKTINFO.unpack(packed)
+        # The two differ when it was sent to a broadcast or multicast address.
+        return (socket.inet_ntoa(source), interface) if source == destination else None
+    if (packed := told.get((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO))) is not None:
+        address, interface = _IN6_PKTINFO.unpack(packed)
+        if address[0] != 0xFF:
+            return socket.inet_ntop(socket.AF_INET6, address), interface
+    return None
+
+
+def _unmapped(address: str) -> str:
+    plain = address.split("%", 1)[0]
+    return plain.removeprefix("::ffff:") if plain.startswith("::ffff:") and "." in plain else plain
+
+
+def _scope(arrival: Arrival) -> int:
+    return arrival.interface if arrival.local.lower().startswith("fe80:") else 0
+
+
+def connect(arrival: Arrival) -> socket.socket:
+    """A new socket from the address that was asked to the client's port: a transfer's own. Raises OSError.
+
+    Once it is connected the kernel drops what strangers send to it, so what came before is thrown away.
+    """
+    sock = socket.socket(arrival.family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if arrival.family == socket.AF_INET6:
+            sock.bind((arrival.local, 0, 0, _scope(arrival)))
+            sock.connect(arrival.peer)
+        else:
+            sock.bind((arrival.local, 0))
+            sock.connect((arrival.client, arrival.port))
+        with suppress(BlockingIOError):
+            while True:
+                sock.recv(1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def largest_block(sock: socket.socket) -> int:
+    """The largest block that one unfragmented packet carries on this connected socket's route: MTU-32, IPv6 MTU-52."""
+    if sock.family == socket.AF_INET6:
+        mtu = sock.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
+    else:
+        mtu = sock.getsockopt(socket.IPPROTO_IP, IP_MTU)
+    return mtu - _HEADERS[socket.AddressFamily(sock.family)]
+
+
+def send_segments(sock: socket.socket, buffers: list[bytes | memoryview], segment: int) -> None:
+    """Send the buffers as datagrams of ``segment`` bytes, the last one shorter or not, in one call. Raises OSError."""
+    sock.sendmsg(buffers, [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", segment))])

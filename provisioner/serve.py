@@ -1,0 +1,213 @@
+"""`provisioner serve`: starts the children, watches them, and stops them together.
+
+The parent binds the TCP listeners and hands them down, so that a port in use is known at once and a child that is
+restarted never loses its port. Children share nothing but the database.
+"""
+
+import ctypes
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from gunicorn.app.base import BaseApplication
+
+from provisioner import logs
+from provisioner.errors import PortInUse
+from provisioner.netboot import children
+from provisioner.services import lastgood
+from provisioner.services.site import Site, open_site
+from provisioner.settings import Settings, bind_address
+from provisioner.web import admin, boot, media
+
+log = structlog.get_logger()
+HTTP_CHILDREN = {"boot": "boot_bind", "media": "media_bind", "admin": "http_bind"}
+CHILDREN = (*HTTP_CHILDREN, "tftp", "dhcp")
+_STOP_SECONDS = 15.0
+_LONGEST_PAUSE = 5.0
+_STEADY_SECONDS = 30.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class _Child:
+    """One watched process."""
+
+    name: str
+    arguments: list[str]
+    listener: socket.socket | None
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = 0.1
+    due: float = 0.0
+    restarts: int = field(default=0)
+
+
+def run(settings: Settings, arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT; ``arguments`` give the children the same settings. Raises PortInUse."""
+    logs.configure(settings, "serve")
+    site = open_site(settings)
+    lastgood.sweep(site)
+    listeners = {name: _listen(getattr(settings, bind), bind) for name, bind in HTTP_CHILDREN.items()}
+    _try_udp(settings.tftp_bind)
+    site.engine.dispose()
+    watched = [_Child(name, list(arguments), listeners.get(name)) for name in CHILDREN]
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _announce(settings)
+    try:
+        while not stop.is_set():
+            for child in watched:
+                _watch(child)
+            stop.wait(0.1)
+    finally:
+        _stop(watched)
+    return 0
+
+
+def _announce(settings: Settings) -> None:
+    scheme = "http" if settings.tls == "off" else "https"
+    print(f"boot plane   {settings.boot}   (listens on {settings.boot_bind})", flush=True)
+    print(f"media        {settings.media}   (listens on {settings.media_bind})", flush=True)
+    print(f"admin plane  {scheme}://{settings.http_bind}/", flush=True)
+    print(f"TFTP         {settings.tftp_bind}/udp", flush=True)
+
+
+def _listen(bind: str, setting: str) -> socket.socket:
+    host, port = bind_address(bind)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise _port_error(error, bind, setting) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _try_udp(bind: str) -> None:
+    """Notice a TFTP port that is taken now, not in a child's log."""
+    host, port = bind_address(bind)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise _port_error(error, bind, "tftp_bind") from error
+
+
+def _port_error(error: OSError, bind: str, setting: str) -> PortInUse:
+    variable = f"PROVISIONER_{setting.upper()}"
+    if error.errno == errno.EACCES:
+        hint = f"ports below 1024 need root or CAP_NET_BIND_SERVICE; or choose another with {variable}"
+    elif error.errno == errno.EADDRINUSE:
+        hint = f"see who has it with `ss -tulpn`; stop that, or choose another with {variable}"
+    else:
+        hint = f"choose an address of this host with {variable}"
+    return PortInUse(f"cannot listen on {bind}: {error.strerror}", where=setting, hint=hint)
+
+
+def _watch(child: _Child) -> None:
+    now = time.monotonic()
+    if child.process is not None and child.process.poll() is None:
+        if now - child.started > _STEADY_SECONDS:
+            child.pause = 0.1
+        return
+    if child.process is not None:
+        child.restarts += 1
+        log.error("child ended", name=child.name, status=child.process.returncode, restarts=child.restarts)
+        child.process, child.due = None, now + child.pause
+        child.pause = min(child.pause * 2, _LONGEST_PAUSE)
+    if now >= child.due:
+        _start(child)
+
+
+def _start(child: _Child) -> None:
+    command = [sys.executable, "-m", "provisioner", *child.arguments, "serve", "--only", child.name]
+    passed: tuple[int, ...] = ()
+    if child.listener is not None:
+        command += ["--fd", str(child.listener.fileno())]
+        passed = (child.listener.fileno(),)
+    # A group of its own: Ctrl-C in the terminal reaches the parent alone, which stops the children in order.
+    child.process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, start_new_session=True)
+    child.started = time.monotonic()
+
+
+def _stop(children: Sequence[_Child]) -> None:
+    running = [child.process for child in children if child.process is not None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def run_child(settings: Settings, name: str, descriptor: int | None) -> None:
+    """The body of one child. It ends when its parent does."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    logs.configure(settings, name)
+    if name in HTTP_CHILDREN:
+        _Gunicorn(settings, name, descriptor).run()
+        return
+    # Boots are answered while the database is down, so a child must start then too.
+    site = open_site(settings, check_schema=False)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    {"tftp": children.tftp, "dhcp": children.dhcp}[name](site, stop)
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc]
+    """One of our three applications under gunicorn, on a listener that was bound before."""
+
+    def __init__(self, settings: Settings, name: str, descriptor: int | None) -> None:
+        self._settings, self._name, self._descriptor = settings, name, descriptor
+        super().__init__()
+
+    def load_config(self) -> None:
+        for key, value in self._options().items():
+            self.cfg.set(key, value)
+
+    def _options(self) -> dict[str, Any]:
+        settings = self._settings
+        bind = getattr(settings, HTTP_CHILDREN[self._name])
+        options: dict[str, Any] = {
+            "bind": bind if self._descriptor is None else f"fd://{self._descriptor}",
+            "worker_class": "gthread",
+            "workers": settings.boot_workers if self._name == "boot" else 1,
+            # Media's threads each hold a slow download; they must be many, and they cost little.
+            "threads": 64 if self._name == "media" else 16,
+            "keepalive": 15,
+            "timeout": 60,
+            "graceful_timeout": 5,
+            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: PTH112, S108
+            "accesslog": None,  # request lines hold tokens
+            "errorlog": "-",
+            "loglevel": "warning",
+            "proc_name": f"provisioner {self._name}",
+            # ours decides about forwarded headers, from `trusted_proxies`
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+        }
+        if self._name == "admin" and settings.tls == "on":
+            tls = settings.state_dir / "tls"
+            options |= {"certfile": str(tls / "cert.pem"), "keyfile": str(tls / "key.pem")}
+        return options
+
+    def load(self) -> Any:
+        create: Callable[[Site], Any] = {"boot": boot.create, "media": media.create, "admin": admin.create}[self._name]
+        return create(open_site(self._settings, check_schema=False))

@@ -1,0 +1,1 @@
+"""The use cases, one transaction each; every door comes in here."""

@@ -1,0 +1,273 @@
+"""Arming: a build is resolved, rendered, validated and sealed before the machine may boot it."""
+
+import difflib
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from provisioner.core.lifecycle import ENDED, RUNNING, MachineState, Phase, Trigger
+from provisioner.core.markers import fill, refuse_markers
+from provisioner.core.parameters import check_kernel_options
+from provisioner.errors import IllegalTransition, InputsChanged, NotFound, Protected
+from provisioner.services import dhcp, media
+from provisioner.services.lives import add_event, apply_trigger, latest_build, phase
+from provisioner.services.machines import find, secret_row
+from provisioner.services.resolve import BuildRequest, Gathered, gather
+from provisioner.services.sealing import Made, make
+from provisioner.services.site import Actor, Site
+from provisioner.store import history
+from provisioner.store.engine import read, write
+from provisioner.store.models import Build, Machine, SealedFile, Secret, now
+
+MASKED_TOKEN = "x" * 54
+
+
+def start(site: Site, actor: Actor, name: str, request: BuildRequest | None = None) -> dict[str, Any]:
+    """Arm a build of the machine. Returns its name, number and the validator's warnings.
+
+    Raises the error of whatever is missing or wrong; nothing is armed then. Rendering happens outside any
+    transaction, so the sealing transaction first checks that no input changed meanwhile.
+    """
+    wanted = request or BuildRequest()
+    refuse_markers(wanted.parameters, "parameters")
+    check_kernel_options(wanted.kernel_options, "kernel_options")
+    with read(site.engine) as session:
+        machine = find(session, name)
+        _refuse_unfit(session, machine)
+        gathered = gather(session, machine, wanted)
+        number = _next_number(session, machine)
+        secrets = tuple(secret.name for secret in machine.secrets)
+    made = make(site, gathered, number=number, secrets=secrets)
+    if gathered.authoritative:
+        # Before the machine can be told to install, DHCP must know its address.
+        dhcp.await_acknowledged(site, list(gathered.authoritative))
+    with write(site.engine) as session:
+        machine = find(session, name)
+        _refuse_unfit(session, machine)
+        again = gather(session, machine, wanted)
+        if (again.inputs, _next_number(session, machine)) != (gathered.inputs, number):
+            changed = [key for key in gathered.inputs if again.inputs.get(key) != gathered.inputs[key]]
+            raise InputsChanged(f"{', '.join(changed) or name} changed while the build was prepared")
+        sealed = sealed_inputs(gathered, made, wanted)
+        build = _seal(session, site, machine, number, sealed, made.files, made.secrets)
+        _armed(session, actor, build, f"profile {gathered.profile['name']}")
+    return {"machine": build.machine_name, "number": number, "state": "armed", "warnings": list(made.warnings)}
+
+
+def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> dict[str, Any]:
+    """Arm a new build from the sealed files of an earlier one (the latest unless named), whatever changed since.
+
+    The machine's secrets are today's. Raises MediaMissing if the kernel, initrd or image of then is gone.
+    """
+    with write(site.engine) as session:
+        machine = find(session, name)
+        _refuse_unfit(session, machine)
+        old = find_build(session, machine.name, number)
+        sealed = dict(old.sealed) | {"repeats": old.number}
+        for what, digest in sealed["media"].items():
+            media.require(site, digest, f"the {what} of build {old.number}")
+        files = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, old)}
+        build = _seal(session, site, machine, _next_number(session, machine), sealed, files, {})
+        _armed(session, actor, build, f"repeats build {old.number}")
+    return {"machine": build.machine_name, "number": build.number, "state": "armed", "warnings": []}
+
+
+def preview(site: Site, name: str, request: BuildRequest | None = None) -> dict[str, str]:
+    """The files that a build started now would be sealed with, tokens masked. Raises what arming would raise."""
+    with read(site.engine) as session:
+        machine = find(session, name)
+        gathered = gather(session, machine, request or BuildRequest())
+        number = _next_number(session, machine)
+        secrets = tuple(secret.name for secret in machine.secrets)
+    return masked(site, make(site, gathered, number=number, secrets=secrets).files)
+
+
+def masked(site: Site, files: Mapping[str, str]) -> dict[str, str]:
+    """Sealed files as people may see them: our URLs filled in, tokens masked."""
+    values = {"boot_url": site.settings.boot, "media_url": site.settings.media}
+    values |= dict.fromkeys(("answer_token", "event_token", "handoff_token"), MASKED_TOKEN)
+    return {name: fill(text, values) for name, text in files.items()}
+
+
+def explain(site: Site, name: str) -> dict[str, Any]:
+    """Each effective value of a machine, where it came from, and what it overrides."""
+    with read(site.engine) as session:
+        resolved = gather(session, find(session, name), BuildRequest()).resolved
+    rows = [("parameter", key, each) for key, each in sorted(resolved.parameters.items())]
+    rows += [("kernel option", "", each) for each in resolved.kernel_options]
+    rows += [("field", key, each) for key, each in sorted(resolved.fields.items()) if each.value is not None]
+    return {
+        "machine": name,
+        "values": [
+            {"what": what, "name": key, "value": each.value, "source": each.source, "overrides": list(each.overrides)}
+            for what, key, each in rows
+        ],
+    }
+
+
+def diff(site: Site, name: str, old: int | None = None, new: int | None = None) -> str:
+    """What differs between the sealed files of two builds (the latest two unless named), as a unified diff."""
+    with read(site.engine) as session:
+        later = find_build(session, name, new)
+        earlier = find_build(session, name, old if old is not None else later.number - 1)
+        texts = [
+            {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, build)}
+            for build in (earlier, later)
+        ]
+    before, after = (masked(site, files) for files in texts)
+    lines: list[str] = []
+    for file in sorted({*before, *after}):
+        lines += difflib.unified_diff(
+            before.get(file, "").splitlines(keepends=True),
+            after.get(file, "").splitlines(keepends=True),
+            f"build {earlier.number}/{file}",
+            f"build {later.number}/{file}",
+        )
+    return "".join(lines)
+
+
+def sealed_inputs(gathered: Gathered, made: Made, request: BuildRequest) -> dict[str, Any]:
+    """Every input of the build as plain data, kept for good."""
+    resolved = gathered.resolved
+    files = {"kernel": made.payload.kernel.sha256, "initrd": made.payload.initrd.sha256}
+    if gathered.image is not None:
+        files["image"] = gathered.image["sha256"]
+    return {
+        "inputs": dict(gathered.inputs),
+        "machine": dict(gathered.machine),
+        "interfaces": [dict(each) for each in gathered.interfaces],
+        "profile": dict(gathered.profile),
+        "template": gathered.template,
+        "template_sha256": hashlib.sha256(gathered.sources[gathered.template].encode()).hexdigest(),
+        "distro": dict(gathered.distro) if gathered.distro else None,
+        "image": dict(gathered.image) if gathered.image else None,
+        "media": files,
+        "parameters": {name: [each.value, each.source] for name, each in resolved.parameters.items()},
+        "kernel_options": [[each.value, each.source] for each in resolved.kernel_options],
+        "fields": {name: [each.value, each.source] for name, each in resolved.fields.items()},
+        "request": {"parameters": dict(request.parameters), "kernel_options": list(request.kernel_options)},
+        "warnings": list(made.warnings),
+    }
+
+
+def find_build(session: Session, name: str, number: int | None = None) -> Build:
+    """A build of a machine by its number, the latest if none is given; also of a machine that was removed."""
+    query = select(Build).order_by(Build.id.desc()).limit(1)
+    if number is not None:
+        query = query.where(Build.number == number)
+    removed = session.scalars(query.where(Build.machine_name == name, Build.machine_id.is_(None))).one_or_none()
+    try:
+        machine = find(session, name)
+    except NotFound:
+        if removed is None:
+            raise
+        return removed
+    build = session.scalars(query.where(Build.machine_id == machine.id)).one_or_none()
+    if build is None:
+        which = f"build {number}" if number is not None else "build"
+        raise NotFound(f"{name} has no {which}", hint=f"`provisioner build start {name}`")
+    return build
+
+
+def sealed_files(session: Session, build: Build) -> list[SealedFile]:
+    """The sealed files of a build."""
+    return list(session.scalars(select(SealedFile).where(SealedFile.build_id == build.id).order_by(SealedFile.name)))
+
+
+def build_secret_row(build_id: int, name: str) -> str:
+    """The row that a build's secret is sealed for."""
+    return f"secret:{build_id}:{name}"
+
+
+def _refuse_unfit(session: Session, machine: Machine) -> None:
+    if machine.protected:
+        raise Protected(f"{machine.name} is protected: no build, no wipe")
+    if machine.state == MachineState.RETIRED:
+        raise IllegalTransition(
+            f"{machine.name} is retired", hint=f"`provisioner machine edit {machine.name} --no-retired`"
+        )
+    build = latest_build(session, machine)
+    if build is not None and phase(build) in RUNNING:
+        raise IllegalTransition(
+            f"{machine.name} already has build {build.number}, which is {build.state}",
+            hint=f"wait for it, or `provisioner build cancel {machine.name}`",
+        )
+
+
+def _next_number(session: Session, machine: Machine) -> int:
+    newest = session.scalar(select(func.max(Build.number)).where(Build.machine_id == machine.id))
+    return (newest or 0) + 1
+
+
+def _seal(
+    session: Session,
+    site: Site,
+    machine: Machine,
+    number: int,
+    sealed: Mapping[str, Any],
+    files: Mapping[str, str],
+    prepared: Mapping[str, str],
+) -> Build:
+    last = latest_build(session, machine)
+    if last is not None and phase(last) not in ENDED:
+        # It waits for its handoff's report; the machine is about to be wiped, so none will come.
+        apply_trigger(session, last, Trigger.CANCEL, f"build {number} was armed")
+    build = Build(
+        machine_id=machine.id,
+        machine_name=machine.name,
+        number=number,
+        state=Phase.ARMED.state,
+        sealed=json.loads(json.dumps(sealed)),
+        armed_at=now(),
+    )
+    session.add(build)
+    session.flush()
+    for name, text in files.items():
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        session.add(
+            SealedFile(build_id=build.id, name=name, sha256=digest, content=zlib.compress(text.encode(), 9))
+        )
+    clear = dict(prepared)
+    for secret in machine.secrets:
+        clear[secret.name] = site.keys.open(secret.ciphertext, secret_row(machine.id, secret.name))
+    for name, value in clear.items():
+        session.add(
+            Secret(build_id=build.id, name=name, ciphertext=site.keys.seal(value, build_secret_row(build.id, name)))
+        )
+    machine.state, machine.flag = MachineState.BUILDING, ""
+    return build
+
+
+def _armed(session: Session, actor: Actor, build: Build, message: str) -> None:
+    add_event(session, build, "armed", message)
+    record_build(session, actor, build, before=None)
+
+
+def record_build(session: Session, actor: Actor, build: Build, before: dict[str, Any] | None) -> None:
+    """The revision of what an administrator did to a build."""
+    session.flush()
+    history.record(
+        session,
+        actor,
+        kind="build",
+        object_id=build.id,
+        name=f"{build.machine_name}/{build.number}",
+        before=before,
+        after=build_snapshot(build),
+    )
+
+
+def build_snapshot(build: Build) -> dict[str, Any]:
+    """A build as revisions keep it."""
+    return {
+        "machine": build.machine_name,
+        "number": build.number,
+        "state": build.state,
+        "outcome": build.outcome,
+        "released": build.released,
+    }

@@ -1,0 +1,177 @@
+"""What an attempt may do with its tokens: fetch its sealed files, unwrap its secrets, report."""
+
+import hmac
+import zlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from provisioner.core.lifecycle import Phase, Trigger
+from provisioner.core.markers import fill
+from provisioner.core.tokens import Purpose, token, uid_of
+from provisioner.errors import DatabaseUnavailable, NotFound, ProvisionerError, SecretGone, StorageFull, TokenRefused
+from provisioner.services import lastgood
+from provisioner.services.arming import build_secret_row
+from provisioner.services.lives import add_event, apply_trigger, flag, lock, phase
+from provisioner.services.site import Site
+from provisioner.store.engine import read, write
+from provisioner.store.models import Attempt, Build, SealedFile, Secret, now
+
+SAME_UNWRAP_SECONDS = 60
+_NONCE_CHARACTERS = 64
+_REFUSED = "this token opens nothing here"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A sealed file, filled for this attempt."""
+
+    name: str
+    text: str
+
+
+def fetch(site: Site, presented: str, name: str, source: str) -> Fetched:
+    """A sealed file for the machine that holds this answer token.
+
+    Raises TokenRefused for a token that is not genuine, superseded, past `built` or its hours, or used from an address
+    the attempt is not bound to (that is flagged); NotFound for a file that this build does not have.
+    """
+    uid = uid_of(site.keys.token_key, presented, Purpose.ANSWER)
+    if uid is None:
+        raise TokenRefused(_REFUSED)
+    try:
+        with read(site.engine) as session:
+            attempt = _attempt(session, uid)
+            _check_answer(site, attempt)
+            if source not in attempt.addresses:
+                _stolen(site, uid, source, f"the {name} file")
+            text = fill(sealed_text(session, attempt.build_id, name), marker_values(site, attempt))
+    except DatabaseUnavailable:
+        return _without_database(site, uid, name, source)
+    _fetched(site, uid, name, source)
+    return Fetched(name, text)
+
+
+def unwrap(site: Site, presented: str, name: str, nonce: str, source: str) -> str:
+    """The secret in clear, once in each attempt; the same source and nonce within a minute get it again.
+
+    Raises TokenRefused, NotFound, KeyUnusable, or SecretGone: then somebody else asked too, the machine is flagged and
+    the build stopped.
+    """
+    uid = uid_of(site.keys.token_key, presented, Purpose.ANSWER)
+    if uid is None or not nonce or len(nonce) > _NONCE_CHARACTERS:
+        raise TokenRefused(_REFUSED)
+    with write(site.engine) as session:
+        attempt = _attempt(session, uid)
+        build = lock(session, session.get_one(Build, attempt.build_id))
+        session.refresh(attempt)
+        secret = session.scalars(select(Secret).where(Secret.build_id == build.id, Secret.name == name)).one_or_none()
+        if secret is not None:
+            session.refresh(secret)
+        outcome = _unwrap(session, site, build, attempt, secret, nonce, source)
+    if isinstance(outcome, ProvisionerError):
+        raise outcome
+    return outcome
+
+
+def _unwrap(
+    session: Session, site: Site, build: Build, attempt: Attempt, secret: Secret | None, nonce: str, source: str
+) -> str | ProvisionerError:
+    """The value, or the error to raise once what it left in the database is committed."""
+    try:
+        _check_answer(site, attempt)
+    except TokenRefused as error:
+        return error
+    taken = secret is not None and secret.taken_attempt == attempt.id
+    if source not in attempt.addresses and not taken:
+        flag(session, build, f"an unwrap was tried from {source}, which is not this machine", source=source)
+        return TokenRefused(_REFUSED)
+    if secret is None:
+        return NotFound("this build has no such secret")
+    if taken and not _same_unwrap(secret, nonce, source):
+        message = f"secret {secret.name} was asked for again, from {source}: possible interception"
+        flag(session, build, message, source=source, attempt=attempt)
+        apply_trigger(session, build, Trigger.STOP, message)
+        return SecretGone("this secret was taken already")
+    value = site.keys.open(secret.ciphertext, build_secret_row(build.id, secret.name))
+    if not taken:
+        secret.taken_attempt, secret.taken_at = attempt.id, now()
+        secret.taken_source, secret.taken_nonce = source, nonce
+        add_event(session, build, "secret", f"{secret.name} unwrapped", attempt=attempt, source=source)
+    return value
+
+
+def _same_unwrap(secret: Secret, nonce: str, source: str) -> bool:
+    """Replies get lost: the same question from the same place shortly after is the same unwrap."""
+    return (
+        secret.taken_at is not None
+        and now() - secret.taken_at < timedelta(seconds=SAME_UNWRAP_SECONDS)
+        and secret.taken_source == source
+        and hmac.compare_digest(secret.taken_nonce.encode(), nonce.encode())
+    )
+
+
+def sealed_text(session: Session, build_id: int, name: str) -> str:
+    """A sealed file of the build, markers unfilled. Raises NotFound."""
+    content = session.scalar(
+        select(SealedFile.content).where(SealedFile.build_id == build_id, SealedFile.name == name)
+    )
+    if content is None:
+        raise NotFound(f"this build has no file {name!r}")
+    return zlib.decompress(content).decode()
+
+
+def marker_values(site: Site, attempt: Attempt | lastgood.Kept) -> dict[str, str]:
+    """What the markers stand for in this attempt."""
+    key, uid = site.keys.token_key, attempt.uid
+    return {
+        "boot_url": attempt.boot_url,
+        "media_url": attempt.media_url,
+        "answer_token": token(key, uid, Purpose.ANSWER),
+        "event_token": token(key, uid, Purpose.EVENT),
+        "handoff_token": token(key, uid, Purpose.HANDOFF),
+    }
+
+
+def _attempt(session: Session, uid: str) -> Attempt:
+    attempt = session.scalars(select(Attempt).where(Attempt.uid == uid)).one_or_none()
+    if attempt is None or attempt.build.machine_id is None:
+        raise TokenRefused(_REFUSED)
+    return attempt
+
+
+def _check_answer(site: Site, attempt: Attempt) -> None:
+    young = now() - attempt.opened_at < timedelta(hours=site.settings.answer_hours)
+    if attempt.superseded or not young or phase(attempt.build) not in {Phase.BOOTING, Phase.INSTALLING}:
+        raise TokenRefused(_REFUSED)
+
+
+def _stolen(site: Site, uid: str, source: str, what: str) -> None:
+    with write(site.engine) as session:
+        attempt = _attempt(session, uid)
+        message = f"{what} was asked for from {source}, which is not this machine: the token leaked"
+        flag(session, attempt.build, message, source=source, attempt=attempt)
+    raise TokenRefused(_REFUSED)
+
+
+def _fetched(site: Site, uid: str, name: str, source: str) -> None:
+    """Note the fetch; the answer goes out even if that cannot be written."""
+    try:
+        with write(site.engine) as session:
+            attempt = _attempt(session, uid)
+            build = lock(session, attempt.build)
+            if phase(build) in {Phase.BOOTING, Phase.INSTALLING}:
+                apply_trigger(session, build, Trigger.PROGRESS)
+            kind = "answer" if name in {"answer", "user-data"} else name
+            add_event(session, build, kind, f"{name} fetched", attempt=attempt, source=source)
+    except (DatabaseUnavailable, StorageFull):
+        return
+
+
+def _without_database(site: Site, uid: str, name: str, source: str) -> Fetched:
+    kept = lastgood.recall(site, uid)
+    if kept is None or source not in kept.addresses or name not in kept.files:
+        raise TokenRefused(_REFUSED)
+    return Fetched(name, fill(kept.files[name], marker_values(site, kept)))

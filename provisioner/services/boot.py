@@ -1,0 +1,274 @@
+"""What a machine gets when it boots from the network; every loader's question comes in here."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from provisioner.core.addresses import contains, normal_mac
+from provisioner.core.bootplan import BootDecision, BootFacts, Network, admit, decide
+from provisioner.core.lifecycle import MachineState, NextBoot, Trigger
+from provisioner.core.markers import fill
+from provisioner.core.tokens import new_uid
+from provisioner.errors import DatabaseUnavailable, ProvisionerError, StorageFull
+from provisioner.render import bootscripts
+from provisioner.services import lastgood
+from provisioner.services.arming import sealed_files
+from provisioner.services.attempts import marker_values, sealed_text
+from provisioner.services.lives import add_event, apply_trigger, flag, latest_build, lock, phase
+from provisioner.services.machines import by_mac
+from provisioner.services.site import Site
+from provisioner.store.engine import read, write
+from provisioner.store.models import Attempt, Build, Machine, Subnet, now
+
+log = structlog.get_logger()
+DISCOVERY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class BootRequest:
+    """A loader's question."""
+
+    mac: str
+    source: str
+    loader: str = "ipxe"
+    """``ipxe``, ``grub`` or ``pxelinux``."""
+    platform: str = "pcbios"
+    boot_url: str = ""
+    """The URL under which the machine asked; what it is told when neither subnet nor settings say otherwise."""
+    peek: bool = False
+    """Only look: open no attempt, write nothing (HTTP HEAD)."""
+
+
+@dataclass(frozen=True)
+class BootAnswer:
+    """The script to send, and the decision it carries out."""
+
+    text: str
+    decision: BootDecision
+
+
+@dataclass(frozen=True)
+class _World:
+    """What the database knows of the machine that asks."""
+
+    machine: Machine | None = None
+    build: Build | None = None
+    attempt: Attempt | None = None
+    subnets: list[Subnet] = field(default_factory=list)
+    assigned: list[str] = field(default_factory=list)
+
+
+def boot_script(site: Site, request: BootRequest) -> BootAnswer:
+    """The script for this machine; opens an attempt where the decision says so.
+
+    Raises MalformedMac alone: whatever else goes wrong, the machine gets its local disk.
+    """
+    mac = normal_mac(request.mac)
+    try:
+        with read(site.engine) as session:
+            world = _look(session, mac)
+            decision = decide(facts(world, request.source, now()))
+            if not _writes(world, decision) or request.peek:
+                return BootAnswer(_script(session, site, request, world, decision), decision)
+        return _carry_out(site, request, mac)
+    except (DatabaseUnavailable, StorageFull) as error:
+        log.warning("boot decision without the database", mac=mac, source=request.source, error=str(error))
+        reason = "the database cannot be asked"
+        decision = BootDecision(NextBoot.LOCAL, reason)
+        return BootAnswer(local_script(request), decision)
+
+
+def first_script(site: Site, boot_url: str) -> str:
+    """The first script of every iPXE: it asks again with the MAC of the NIC that is open and what SMBIOS says."""
+    return bootscripts.first_ipxe(boot_url or site.settings.boot)
+
+
+def local_script(request: BootRequest) -> str:
+    """The way to the local disk for this loader; needs nothing but the question itself."""
+    if request.loader == "grub":
+        return bootscripts.local_grub()
+    if request.loader == "pxelinux":
+        return bootscripts.local_pxelinux()
+    return bootscripts.local_ipxe(request.platform)
+
+
+def facts(world: _World, source: str, at: datetime) -> BootFacts:
+    """What the decision looks at, from what the database holds."""
+    if world.machine is None:
+        return BootFacts(None, source=source)
+    build, attempt = world.build, world.attempt
+    networks = [Network(subnet.name, subnet.cidr, subnet.dhcp) for subnet in world.subnets]
+    return BootFacts(
+        machine=MachineState(world.machine.state),
+        phase=phase(build) if build is not None else None,
+        protected=world.machine.protected,
+        source=source,
+        admission=admit(source, world.assigned, networks),
+        attempts=attempt.number if attempt is not None else 0,
+        attempt_source=attempt.source if attempt is not None else None,
+        attempt_age=(at - attempt.opened_at).total_seconds() if attempt is not None else None,
+        disk_touched=build.disk_touched if build is not None else False,
+        released=build.released if build is not None else 0,
+        reboot_announced=build is not None and _reboot_announced(build, at),
+    )
+
+
+def _reboot_announced(build: Build, at: datetime) -> bool:
+    if build.reboot_announced:
+        return True
+    served = build.reboot_served_at
+    # The same firmware may ask twice; it must not get the disk once and the installer the second time.
+    return served is not None and (at - served).total_seconds() < 60
+
+
+def look(session: Session, mac: str) -> _World:
+    """What the database knows of a MAC address, for `boot explain`."""
+    return _look(session, mac)
+
+
+def _look(session: Session, mac: str) -> _World:
+    machine = by_mac(session, mac)
+    if machine is None:
+        return _World()
+    build = latest_build(session, machine)
+    attempt = None
+    if build is not None:
+        attempt = session.scalars(
+            select(Attempt).where(Attempt.build_id == build.id).order_by(Attempt.number.desc()).limit(1)
+        ).one_or_none()
+    subnets = [each.subnet for each in machine.interfaces if each.subnet]
+    return _World(machine, build, attempt, subnets, [each.ip for each in machine.interfaces if each.ip])
+
+
+def _writes(world: _World, decision: BootDecision) -> bool:
+    return world.build is not None and (
+        decision.opens_attempt or decision.flagged or decision.next_boot is not NextBoot.BUILD
+    )
+
+
+def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
+    """Decide again with the rows held, open the attempt if that is the decision, and note what the machine got."""
+    opened = None
+    with write(site.engine) as session:
+        world = _look(session, mac)
+        if world.build is not None:
+            lock(session, world.build)
+        moment = now()
+        decision = decide(facts(world, request.source, moment))
+        if world.build is not None:
+            if decision.opens_attempt:
+                opened = _open_attempt(session, site, request, mac, world)
+                world = _World(world.machine, world.build, opened, world.subnets, world.assigned)
+            _note(session, request, world, decision, moment)
+        answer = BootAnswer(_script(session, site, request, world, decision), decision)
+        kept = _kept(session, opened) if opened is not None else None
+    if kept is not None:
+        lastgood.keep(site, kept)
+    return answer
+
+
+def _open_attempt(session: Session, site: Site, request: BootRequest, mac: str, world: _World) -> Attempt:
+    build = world.build
+    assert build is not None  # noqa: S101 - decided on a build
+    for earlier in build.attempts:
+        earlier.superseded = True
+    apply_trigger(session, build, Trigger.ATTEMPT)
+    subnet = next((each for each in world.subnets if contains(each.cidr, request.source)), world.subnets[0])
+    attempt = Attempt(
+        build_id=build.id,
+        number=(world.attempt.number if world.attempt else 0) + 1,
+        uid=new_uid(),
+        mac=mac,
+        source=request.source,
+        addresses=sorted({*world.assigned, request.source}),
+        boot_url=subnet.boot_url or site.settings.boot_url or request.boot_url or site.settings.boot,
+        media_url=subnet.media_url or site.settings.media,
+    )
+    # The disk was touched by an attempt that somebody let go on from; this one starts anew.
+    build.disk_touched = False
+    session.add(attempt)
+    session.flush()
+    return attempt
+
+
+def _note(session: Session, request: BootRequest, world: _World, decision: BootDecision, moment: datetime) -> None:
+    build, source = world.build, request.source
+    assert build is not None  # noqa: S101 - only called with one
+    if decision.flagged:
+        refused = decision.next_boot is NextBoot.HALT
+        message = decision.reason if refused else f"attempt from {source}, which is not the assigned address"
+        flag(session, build, message, source=source, attempt=None if refused else world.attempt)
+    if build.reboot_announced and decision.next_boot is NextBoot.LOCAL:
+        build.reboot_announced, build.reboot_served_at = False, moment
+    kinds = {NextBoot.BUILD: "script", NextBoot.LOCAL: "local-boot", NextBoot.HALT: "halt"}
+    if decision.next_boot in kinds and not (decision.flagged and decision.next_boot is NextBoot.HALT):
+        attempt = world.attempt if decision.next_boot is NextBoot.BUILD else None
+        add_event(session, build, kinds[decision.next_boot], decision.reason, attempt=attempt, source=source)
+
+
+def _script(session: Session, site: Site, request: BootRequest, world: _World, decision: BootDecision) -> str:
+    if decision.next_boot is NextBoot.BUILD and world.build is not None:
+        if world.attempt is None or decision.opens_attempt:  # only looked at
+            return f"#!ipxe\n# {decision.reason}\n"
+        name = "grub" if request.loader == "grub" else "ipxe"
+        return fill(sealed_text(session, world.build.id, name), marker_values(site, world.attempt))
+    return plain_script(request, world.machine.name if world.machine else "", decision)
+
+
+def plain_script(request: BootRequest, name: str, decision: BootDecision) -> str:
+    """Every script that is not a build: it needs nothing from the database."""
+    if decision.next_boot is NextBoot.LOCAL:
+        return local_script(request)
+    who = name or request.mac
+    if decision.next_boot is NextBoot.DISCOVERY:
+        again = f"{request.boot_url}/boot/ipxe"
+        if request.loader == "grub":
+            return bootscripts.discovery_grub(who, f"/grub/by-mac/{request.mac}", DISCOVERY_SECONDS)
+        if request.loader == "pxelinux":
+            return bootscripts.local_pxelinux()
+        return bootscripts.discovery_ipxe(who, again, DISCOVERY_SECONDS)
+    lines = [f"Provisioner stopped {who}:", decision.reason, *_ways_on(name)]
+    if request.loader == "grub":
+        return bootscripts.halt_grub(lines)
+    return bootscripts.halt_pxelinux(lines) if request.loader == "pxelinux" else bootscripts.halt_ipxe(lines)
+
+
+def _ways_on(name: str) -> list[str]:
+    return [
+        "Nothing was written to its disks by this boot.",
+        f"To look:       provisioner build show {name}",
+        f"To go on:      provisioner build continue {name}   (one more attempt; wipes its disk)",
+        f"To start anew: provisioner build start {name}",
+    ]
+
+
+def note_network(site: Site, mac: str, kind: str, message: str) -> None:
+    """Note what DHCP or TFTP did for a machine that is being built; a failure to note it stops no boot."""
+    try:
+        with read(site.engine) as session:
+            machine = by_mac(session, mac)
+            build = latest_build(session, machine) if machine is not None else None
+            if build is None or machine is None or machine.state != MachineState.BUILDING:
+                return
+            build_id = build.id
+        with write(site.engine) as session:
+            add_event(session, session.get_one(Build, build_id), kind, message)
+    except ProvisionerError as error:
+        log.warning("event not noted", mac=mac, kind=kind, error=str(error))
+
+
+def _kept(session: Session, attempt: Attempt) -> lastgood.Kept:
+    build = session.get_one(Build, attempt.build_id)
+    files = {each.name: sealed_text(session, build.id, each.name) for each in sealed_files(session, build)}
+    return lastgood.Kept(
+        uid=attempt.uid,
+        mac=attempt.mac,
+        addresses=list(attempt.addresses),
+        boot_url=attempt.boot_url,
+        media_url=attempt.media_url,
+        opened_at=attempt.opened_at.timestamp(),
+        files=files,
+    )

@@ -1,0 +1,152 @@
+"""Builds as people see and steer them; arming is in `arming`."""
+
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from provisioner.core.lifecycle import ENDED, Phase, Trigger
+from provisioner.core.waiting import waits_for
+from provisioner.errors import IllegalTransition
+from provisioner.services import lastgood
+from provisioner.services.arming import build_snapshot, find_build, masked, record_build, sealed_files
+from provisioner.services.lives import add_event, apply_trigger, lock, phase
+from provisioner.services.site import Actor, Site
+from provisioner.store.engine import read, write
+from provisioner.store.models import Build, Event, now
+
+
+def show(site: Site, name: str, number: int | None = None) -> dict[str, Any]:
+    """A build with its timeline, and in words what it waits for."""
+    with read(site.engine) as session:
+        build = find_build(session, name, number)
+        events = _events(session, build)
+        return _view(build, events) | {"events": [_event(each, build) for each in events]}
+
+
+def listing(site: Site, name: str | None = None) -> list[dict[str, Any]]:
+    """All builds, the newest first, or those of one machine."""
+    with read(site.engine) as session:
+        query = select(Build).order_by(Build.id.desc())
+        if name is not None:
+            build = find_build(session, name)
+            query = query.where(Build.machine_name == build.machine_name, Build.machine_id == build.machine_id)
+        return [_view(build, _events(session, build)) for build in session.scalars(query)]
+
+
+def sealed(site: Site, name: str, number: int | None = None) -> dict[str, Any]:
+    """What a build was sealed with: every input, and the files with tokens masked."""
+    with read(site.engine) as session:
+        build = find_build(session, name, number)
+        files = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, build)}
+        return {"inputs": build.sealed, "files": masked(site, files)}
+
+
+def log(site: Site, name: str, number: int | None = None) -> list[dict[str, Any]]:
+    """The events of a build with the logs that came with them."""
+    with read(site.engine) as session:
+        build = find_build(session, name, number)
+        return [
+            _event(each, build) | {"log": zlib.decompress(each.log).decode(errors="replace") if each.log else ""}
+            for each in _events(session, build)
+        ]
+
+
+def cancel(site: Site, actor: Actor, name: str) -> dict[str, Any]:
+    """Cancel the machine's build: its tokens are dead, its next boot goes to the local disk."""
+    with write(site.engine) as session:
+        build = lock(session, find_build(session, name))
+        if phase(build) in ENDED:
+            raise IllegalTransition(
+                f"build {build.number} of {build.machine_name} is {build.state} already",
+                hint="there is nothing to cancel",
+            )
+        before = build_snapshot(build)
+        apply_trigger(session, build, Trigger.CANCEL, f"cancelled by {actor.who}")
+        add_event(session, build, "cancelled", actor.reason or f"by {actor.who}", source=actor.origin)
+        record_build(session, actor, build, before)
+        uids = [attempt.uid for attempt in build.attempts]
+        view = _view(build, [])
+    for uid in uids:
+        lastgood.forget(site, uid)
+    return view
+
+
+def go_on(site: Site, actor: Actor, name: str) -> dict[str, Any]:
+    """Let a halted build have one more attempt, although its disk was touched or it came back too often."""
+    with write(site.engine) as session:
+        build = lock(session, find_build(session, name))
+        if phase(build) not in {Phase.BOOTING, Phase.INSTALLING}:
+            raise IllegalTransition(
+                f"build {build.number} of {build.machine_name} is {build.state}: it is not halted by its guard",
+                hint=f"`provisioner build start {build.machine_name}` arms a new one",
+            )
+        before = build_snapshot(build)
+        build.released = max((attempt.number for attempt in build.attempts), default=0) + 1
+        add_event(session, build, "continued", f"attempt {build.released} allowed by {actor.who}", source=actor.origin)
+        record_build(session, actor, build, before)
+        return _view(build, [])
+
+
+def retry_handoff(site: Site, actor: Actor, name: str) -> dict[str, Any]:
+    """Take reports of the handoff again, without installing the machine again.
+
+    The first-boot unit runs the handoff script once more at the machine's next boot, or when somebody starts
+    ``provisioner-handoff.service`` there.
+    """
+    with write(site.engine) as session:
+        build = lock(session, find_build(session, name))
+        if phase(build) is not Phase.FAILED_HANDOFF:
+            raise IllegalTransition(
+                f"build {build.number} of {build.machine_name} is {build.state}; only a failed handoff can be retried",
+                hint=f"see `provisioner build show {build.machine_name}`",
+            )
+        before = build_snapshot(build)
+        apply_trigger(session, build, Trigger.RETRY_HANDOFF)
+        build.built_at = now()  # the handoff's time limit begins anew
+        add_event(session, build, "retry-handoff", f"by {actor.who}", source=actor.origin)
+        record_build(session, actor, build, before)
+        return _view(build, [])
+
+
+def _events(session: Session, build: Build) -> list[Event]:
+    return list(session.scalars(select(Event).where(Event.build_id == build.id).order_by(Event.id)))
+
+
+def _view(build: Build, events: list[Event]) -> dict[str, Any]:
+    last = events[-1] if events else None
+    halted = last.message if last is not None and last.kind == "halt" else ""
+    return {
+        "machine": build.machine_name,
+        "number": build.number,
+        "state": build.state,
+        "profile": build.sealed["profile"]["name"],
+        "armed_at": _iso(build.armed_at),
+        "built_at": _iso(build.built_at),
+        "ended_at": _iso(build.ended_at),
+        "seconds": round(((build.ended_at or datetime.now(UTC)) - build.armed_at).total_seconds(), 1),
+        "attempts": len(build.attempts),
+        "outcome": build.outcome,
+        "flag": build.machine.flag if build.machine else "",
+        "waits_for": waits_for(
+            phase(build), last.kind if last else "", build.machine_name, halted_because=halted
+        ),
+    }
+
+
+def _event(event: Event, build: Build) -> dict[str, Any]:
+    return {
+        "at": _iso(event.at),
+        "seconds": round((event.at - build.armed_at).total_seconds(), 1),
+        "attempt": event.attempt,
+        "kind": event.kind,
+        "message": event.message,
+        "source": event.source,
+        "flagged": event.flagged,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,190 @@
+"""`provisioner check`: one function a finding, each with what is wrong, why it matters, and the remedy."""
+
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+
+from provisioner.core.addresses import contains
+from provisioner.errors import ProvisionerError
+from provisioner.services import bootfiles, dhcp, media
+from provisioner.services.keys import Keys
+from provisioner.services.site import Site
+from provisioner.store import schema
+from provisioner.store.engine import read
+from provisioner.store.models import Distro, Image, Machine, Profile, Subnet
+
+_LEAST_FREE_BYTES = 2 << 30
+# dnsmasq re-reads all reservations at every change; beyond this many that takes seconds.
+_DNSMASQ_MACHINES = 20_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that an administrator should know. ``error``: builds or boots fail; ``warning``: they may."""
+
+    level: Literal["error", "warning"]
+    what: str
+    why: str
+    remedy: str
+
+
+def run(site: Site) -> list[Finding]:
+    """All findings, errors first. A check that itself fails is a finding too."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        try:
+            findings += check(site)
+        except ProvisionerError as error:
+            findings.append(Finding("error", error.message, f"the check {check.__name__} could not run", error.hint))
+    return sorted(findings, key=lambda finding: finding.level)
+
+
+def database(site: Site) -> Iterator[Finding]:
+    """The database answers and has this program's schema."""
+    schema.check(site.engine)
+    yield from ()
+
+
+def keys(site: Site) -> Iterator[Finding]:
+    """The master key opens secrets, and nobody else reads the keys."""
+    directory = site.settings.state_dir / "keys"
+    try:
+        Keys(directory).seal("", "check")
+    except ProvisionerError as error:
+        yield Finding("error", error.message, "stored secrets are unusable; boots go on", error.hint)
+    for path in sorted(directory.glob("*.key")):
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            yield Finding("error", f"{path} can be read by others", "it opens every secret", f"chmod 600 {path}")
+
+
+def space(site: Site) -> Iterator[Finding]:
+    """There is room for the database and media."""
+    free = shutil.disk_usage(site.settings.state_dir).free
+    if free < _LEAST_FREE_BYTES:
+        why = "a full disk refuses every change, and media cannot be added"
+        yield Finding("warning", f"only {free >> 20} MiB are free for {site.settings.state_dir}", why, "make room")
+
+
+def urls(site: Site) -> Iterator[Finding]:
+    """Machines are told URLs that they can reach."""
+    with read(site.engine) as session:
+        subnets = list(session.scalars(select(Subnet)))
+    for subnet in subnets:
+        for key, url in (
+            ("boot_url", subnet.boot_url or site.settings.boot),
+            ("media_url", subnet.media_url or site.settings.media),
+        ):
+            if _is_loopback(url) and not contains("127.0.0.0/8", subnet.cidr.split("/")[0]):
+                what = f"machines in subnet {subnet.name} are told {key} {url}"
+                remedy = f"set {key}, or provisioner subnet edit {subnet.name} --{key.replace('_', '-')} URL"
+                yield Finding("error", what, "a machine that asks its own loopback gets no answer", remedy)
+
+
+def subnets(site: Site) -> Iterator[Finding]:
+    """There is a subnet at all: without one no machine's address can be trusted."""
+    with read(site.engine) as session:
+        if session.scalars(select(Subnet).limit(1)).one_or_none() is None:
+            yield Finding(
+                "warning",
+                "there is no subnet",
+                "builds and TFTP serve only machines in a known subnet",
+                "provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1",
+            )
+
+
+def loaders(_site: Site) -> Iterator[Finding]:
+    """The boot loaders are installed."""
+    missing = bootfiles.missing_loaders()
+    if missing:
+        why = "network cards with a plain PXE ROM cannot start iPXE"
+        yield Finding("warning", f"not found: {', '.join(missing)}", why, "apt install ipxe")
+
+
+def dhcp_server(site: Site) -> Iterator[Finding]:
+    """Authoritative subnets have a DHCP server that knows every reservation."""
+    with read(site.engine) as session:
+        names = list(session.scalars(select(Subnet.name).where(Subnet.dhcp == "authoritative")))
+        machines = session.query(Machine).count() if names else 0
+    if not names:
+        return
+    if shutil.which("dnsmasq") is None:
+        why = f"nobody answers DHCP in {', '.join(names)}"
+        yield Finding("error", "dnsmasq is not installed", why, "apt install dnsmasq-base")
+    elif not dhcp.acknowledged(site):
+        why = "a machine added since then gets no address, and builds there are refused"
+        yield Finding("error", "DHCP has not taken the newest changes", why, "run `provisioner serve`; `dhcp check`")
+    if machines > _DNSMASQ_MACHINES:
+        why = "dnsmasq re-reads them all at every change"
+        yield Finding("warning", f"{machines} machines are many for dnsmasq", why, "use an external Kea")
+
+
+def validators(_site: Site) -> Iterator[Finding]:
+    """Kickstarts can be validated before a machine is armed."""
+    if not _program("ksvalidator"):
+        why = "a mistake in a kickstart is found by the machine, not by you"
+        yield Finding("warning", "ksvalidator is not installed", why, "pip install 'provisioner[validate]'")
+
+
+def media_files(site: Site) -> Iterator[Finding]:
+    """Every registered kernel, initrd and image is in the media store."""
+    with read(site.engine) as session:
+        wanted = [(f"kernel of distro {d.name}", d.kernel_sha256) for d in session.scalars(select(Distro))]
+        wanted += [(f"initrd of distro {d.name}", d.initrd_sha256) for d in session.scalars(select(Distro))]
+        wanted += [(f"image {each.name}", each.sha256) for each in session.scalars(select(Image))]
+    for what, sha256 in wanted:
+        if not media.path_of(site, sha256).is_file():
+            why = "builds with it are refused, and sealed ones fail"
+            yield Finding("error", f"the {what} is not in the media store", why, "add it again, or restore the media")
+
+
+def ramdisk(site: Site) -> Iterator[Finding]:
+    """Image profiles have the deploy ramdisk that writes them."""
+    with read(site.engine) as session:
+        uses_images = any(session.scalars(select(Image.id).limit(1))) and any(
+            image is not None for image in session.scalars(select(Profile.image))
+        )
+    if uses_images and not (site.ramdisk_dir / "initrd.img").is_file():
+        yield Finding("warning", "the deploy ramdisk is not built", "no image can be written", "scripts/build-ramdisk")
+
+
+def flagged(site: Site) -> Iterator[Finding]:
+    """Machines that somebody should look at."""
+    with read(site.engine) as session:
+        for machine in session.scalars(select(Machine).where(Machine.flag != "").order_by(Machine.name)):
+            remedy = f"provisioner build show {machine.name}; provisioner machine edit {machine.name} --clear-flag"
+            yield Finding("warning", f"{machine.name} is flagged", machine.flag, remedy)
+
+
+CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
+    database,
+    keys,
+    space,
+    urls,
+    subnets,
+    loaders,
+    dhcp_server,
+    validators,
+    media_files,
+    ramdisk,
+    flagged,
+)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _program(name: str) -> bool:
+    return (Path(sys.executable).parent / name).exists() or shutil.which(name) is not None

@@ -1,0 +1,219 @@
+"""Distros and images: what a profile's selector finds, and the media they bring along."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from provisioner.core.firmware import family_of
+from provisioner.core.names import object_name
+from provisioner.core.versions import newest
+from provisioner.errors import BuildNotPossible, InvalidInput, StillInUse
+from provisioner.services import media, objects
+from provisioner.services.site import Actor, Site
+from provisioner.store.engine import read, write
+from provisioner.store.models import Distro, Image, Profile
+from provisioner.store.snapshots import snapshot
+
+ARCHES = ("x86_64",)
+IMAGE_KINDS = ("golden", "stem-cell")
+IMAGE_FORMATS = ("raw", "raw.gz", "raw.xz")
+Installable = TypeVar("Installable", Distro, Image)
+
+
+@dataclass(frozen=True)
+class DistroInput:
+    """A distro to add: kernel and initrd are files or URLs, the tree is a URL or a directory of this host."""
+
+    os: str
+    version: str
+    kernel: str
+    initrd: str
+    tree: str = ""
+    arch: str = "x86_64"
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """An image to add; ``root`` is where its root file system is: ``LABEL=...`` or a partition's number."""
+
+    file: str
+    os: str
+    version: str
+    kind: str = "stem-cell"
+    format: str = "raw.gz"
+    root: str = ""
+    arch: str = "x86_64"
+
+
+def add_distro(
+    site: Site, actor: Actor, name: str, given: DistroInput, progress: media.Progress | None = None
+) -> dict[str, Any]:
+    """Fetch kernel and initrd into the media store and register the distro."""
+    _check(name, given.os, given.arch)
+    with read(site.engine) as session:
+        objects.refuse_taken(session, Distro, name)
+    tree = _tree(given.tree)
+    kernel = media.ingest(site, given.kernel, "kernel", progress)
+    initrd = media.ingest(site, given.initrd, "initrd", progress)
+    with write(site.engine) as session:
+        objects.refuse_taken(session, Distro, name)
+        distro = Distro(name=name, os=given.os, os_version=given.version, arch=given.arch, tree=tree)
+        distro.kernel_sha256, distro.kernel_name = kernel.sha256, kernel.name
+        distro.initrd_sha256, distro.initrd_name = initrd.sha256, initrd.name
+        return objects.save(session, actor, distro, None)
+
+
+def edit_distro(
+    site: Site, actor: Actor, name: str, change: Mapping[str, str], progress: media.Progress | None = None
+) -> dict[str, Any]:
+    """Change os, version, kernel, initrd or tree; sealed builds keep the files they were sealed with."""
+    stored = {
+        key: media.ingest(site, change[key], key, progress) for key in ("kernel", "initrd") if change.get(key)
+    }
+    with write(site.engine) as session:
+        distro = objects.get(session, Distro, name)
+        before = snapshot(distro)
+        distro.os = change.get("os") or distro.os
+        family_of(distro.os)
+        distro.os_version = change.get("version") or distro.os_version
+        if "tree" in change:
+            distro.tree = _tree(change["tree"])
+        for key, file in stored.items():
+            setattr(distro, f"{key}_sha256", file.sha256)
+            setattr(distro, f"{key}_name", file.name)
+        return objects.save(session, actor, distro, before)
+
+
+def add_image(
+    site: Site, actor: Actor, name: str, given: ImageInput, progress: media.Progress | None = None
+) -> dict[str, Any]:
+    """Copy the image into the media store and register it."""
+    _check(name, given.os, given.arch)
+    _choice(given.kind, IMAGE_KINDS, "kind")
+    _choice(given.format, IMAGE_FORMATS, "format")
+    with read(site.engine) as session:
+        objects.refuse_taken(session, Image, name)
+    file = media.ingest(site, given.file, "file", progress)
+    with write(site.engine) as session:
+        objects.refuse_taken(session, Image, name)
+        image = Image(
+            name=name,
+            kind=given.kind,
+            os=given.os,
+            os_version=given.version,
+            arch=given.arch,
+            format=given.format,
+            root=given.root,
+            sha256=file.sha256,
+            file_name=file.name,
+            size=file.size,
+        )
+        return objects.save(session, actor, image, None)
+
+
+def edit_image(
+    site: Site, actor: Actor, name: str, change: Mapping[str, str], progress: media.Progress | None = None
+) -> dict[str, Any]:
+    """Change file, version, kind, format or root; sealed builds keep the file they were sealed with."""
+    file = media.ingest(site, change["file"], "file", progress) if change.get("file") else None
+    with write(site.engine) as session:
+        image = objects.get(session, Image, name)
+        before = snapshot(image)
+        image.os_version = change.get("version") or image.os_version
+        image.kind = _choice(change.get("kind") or image.kind, IMAGE_KINDS, "kind")
+        image.format = _choice(change.get("format") or image.format, IMAGE_FORMATS, "format")
+        image.root = change.get("root", image.root)
+        if file is not None:
+            image.sha256, image.file_name, image.size = file.sha256, file.name, file.size
+        return objects.save(session, actor, image, before)
+
+
+def rename(site: Site, actor: Actor, model: type[Installable], name: str, new_name: str) -> dict[str, Any]:
+    """Give a distro or image another name, unless a profile names it."""
+    with write(site.engine) as session:
+        thing = objects.get(session, model, name)
+        _refuse_used(session, model, name)
+        before = snapshot(thing)
+        objects.refuse_taken(session, model, object_name(new_name))
+        thing.name = new_name
+        return objects.save(session, actor, thing, before)
+
+
+def remove(site: Site, actor: Actor, model: type[Installable], name: str) -> None:
+    """Remove a distro or image that no profile names; its files stay, for the builds sealed with them."""
+    with write(site.engine) as session:
+        thing = objects.get(session, model, name)
+        _refuse_used(session, model, name)
+        objects.remove(session, actor, thing)
+
+
+def show(site: Site, model: type[Installable], name: str) -> dict[str, Any]:
+    """One distro or image."""
+    with read(site.engine) as session:
+        return snapshot(objects.get(session, model, name))
+
+
+def listing(site: Site, model: type[Installable]) -> list[dict[str, Any]]:
+    """All distros or images."""
+    with read(site.engine) as session:
+        return [snapshot(thing) for thing in objects.listing(session, model)]
+
+
+def select_newest(session: Session, model: type[Installable], selector: Mapping[str, str], where: str) -> Installable:
+    """What a profile's selector means: the one it names, or the newest registered that fits.
+
+    Raises UnknownReference or BuildNotPossible that says what to add.
+    """
+    if "name" in selector:
+        return objects.refer(session, model, selector["name"], where)
+    fits = [thing for thing in session.scalars(select(model)) if _fits(thing, selector)]
+    if not fits:
+        wanted = " ".join(f"{key} {value}" for key, value in selector.items())
+        kind = objects.KIND[model]
+        raise BuildNotPossible(
+            f"no {kind} fits {wanted}", where=where, hint=f"register one: `provisioner {kind} add --help`"
+        )
+    return newest(fits, lambda thing: thing.os_version)
+
+
+def _fits(thing: Distro | Image, selector: Mapping[str, str]) -> bool:
+    version = selector.get("version")
+    return (
+        selector.get("os") in {None, thing.os}
+        and selector.get("arch") in {None, thing.arch}
+        and selector.get("kind") in {None, getattr(thing, "kind", None)}
+        and (version is None or thing.os_version == version or thing.os_version.startswith(f"{version}."))
+    )
+
+
+def _check(name: str, os: str, arch: str) -> None:
+    object_name(name)
+    family_of(os)
+    _choice(arch, ARCHES, "arch")
+
+
+def _choice(value: str, choices: tuple[str, ...], where: str) -> str:
+    if value not in choices:
+        raise InvalidInput(f"{value!r} is not a {where}", where=where, hint=f"choose one of {', '.join(choices)}")
+    return value
+
+
+def _tree(tree: str) -> str:
+    if not tree or tree.startswith(("http://", "https://")):
+        return tree.rstrip("/")
+    path = Path(tree).resolve()
+    if not path.is_dir():
+        raise InvalidInput(f"{tree} is neither a URL nor a directory", where="tree", hint="check the path")
+    return str(path)
+
+
+def _refuse_used(session: Session, model: type[Installable], name: str) -> None:
+    column = Profile.distro if model is Distro else Profile.image
+    rows = session.execute(select(Profile.name, column).where(column.is_not(None))).all()
+    users = [profile for profile, selector in rows if (selector or {}).get("name") == name]
+    if users:
+        raise StillInUse(f"{objects.KIND[model]} {name} is named by profile {', '.join(users[:5])}")

@@ -1,0 +1,139 @@
+"""The media store: kernels, initrds and images under their SHA-256, so that what was sealed is what is served."""
+
+import hashlib
+import os
+import stat
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from provisioner.errors import InvalidInput, MediaMissing
+from provisioner.services.files import sync_directory, translated
+from provisioner.services.site import Site
+
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 30
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes so far and the total, where it is known."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file of the store."""
+
+    sha256: str
+    size: int
+    name: str
+
+
+def path_of(site: Site, sha256: str) -> Path:
+    """Where the store keeps the file of this SHA-256."""
+    return site.media_dir / "sha256" / sha256[:2] / sha256
+
+
+def require(site: Site, sha256: str, what: str) -> Path:
+    """The stored file. Raises MediaMissing that says what it was for."""
+    path = path_of(site, sha256)
+    if not path.is_file():
+        raise MediaMissing(
+            f"{what} is not in the media store (SHA-256 {sha256[:12]}...)",
+            where=str(path),
+            hint="restore the media directory, or add the distro or image again",
+        )
+    return path
+
+
+def ingest(site: Site, source: str, where: str, progress: Progress | None = None) -> Stored:
+    """Copy a file or a URL (http, https) into the store.
+
+    Raises MediaMissing if it cannot be had, InvalidInput for another kind of URL, StorageFull. A partial copy is
+    never visible.
+    """
+    name = Path(urllib.parse.urlsplit(source).path).name or "file"
+    directory = site.media_dir / "sha256"
+    with translated(directory):
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with _opened(source, where) as (stream, total):
+        return _store(site, stream, name, total, progress)
+
+
+def _store(site: Site, stream: BinaryIO, name: str, total: int | None, progress: Progress | None) -> Stored:
+    incoming = site.media_dir / f".incoming-{os.getpid()}-{os.urandom(4).hex()}"
+    digest, size = hashlib.sha256(), 0
+    try:
+        with translated(incoming), incoming.open("xb") as file:
+            while chunk := stream.read(_CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+                if progress is not None:
+                    progress(size, total)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+        if total is not None and size != total:
+            raise MediaMissing(f"{name}: {size} of {total} bytes arrived", hint="try again")
+        path = path_of(site, digest.hexdigest())
+        with translated(path):
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            incoming.replace(path)
+            sync_directory(path.parent)
+    finally:
+        incoming.unlink(missing_ok=True)
+    return Stored(digest.hexdigest(), size, name)
+
+
+@contextmanager
+def _opened(source: str, where: str) -> Iterator[tuple[BinaryIO, int | None]]:
+    if "://" not in source:
+        with _open_file(Path(source), where) as file:
+            yield file, os.fstat(file.fileno()).st_size
+        return
+    if not source.startswith(("http://", "https://")):
+        raise InvalidInput(f"{source!r} is neither a file nor an http URL", where=where)
+    request = urllib.request.Request(source, headers={"User-Agent": "provisioner"})  # noqa: S310 - scheme checked above
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            length = answer.headers.get("Content-Length")
+            yield answer, int(length) if length else None
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise MediaMissing(f"{source}: {reason}", where=where, hint="check the URL, then try again") from error
+
+
+def _open_file(path: Path, where: str) -> BinaryIO:
+    try:
+        # O_NONBLOCK: opening a FIFO must not hang; O_NOFOLLOW is not wanted, admins do link their kernels.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise MediaMissing(f"{path}: {error.strerror}", where=where, hint="check the path") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise MediaMissing(f"{path} is not a regular file", where=where, hint="check the path")
+    return os.fdopen(handle, "rb")
+
+
+def open_beneath(root: Path, path: str) -> int | None:
+    """A descriptor of the regular file ``path`` below ``root``, or None.
+
+    No ``..``, no dotfile, and no link may lead out: the opened descriptor itself is asked where it is, so nothing can
+    be swapped between the check and the use. The caller closes it.
+    """
+    parts = [part for part in path.split("/") if part]
+    if not parts or "\0" in path or "\\" in path or any(part.startswith(".") for part in parts):
+        return None
+    try:
+        base = os.path.realpath(root)
+        handle = os.open(os.path.join(base, *parts), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # noqa: PTH118
+    except (OSError, ValueError):
+        return None
+    real = Path(f"/proc/self/fd/{handle}").readlink()
+    if not stat.S_ISREG(os.fstat(handle).st_mode) or not real.is_relative_to(base):
+        os.close(handle)
+        return None
+    return handle

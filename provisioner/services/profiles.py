@@ -1,0 +1,109 @@
+"""Profiles."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from provisioner import handoff
+from provisioner.core.content import ProfileContent, check_profile
+from provisioner.core.firmware import family_of
+from provisioner.core.names import object_name
+from provisioner.core.parameters import ancestry
+from provisioner.errors import InvalidInput, StillInUse
+from provisioner.services import objects
+from provisioner.services.site import Actor, Site
+from provisioner.services.subnets import merged_parameters
+from provisioner.store.engine import read, write
+from provisioner.store.models import Machine, Profile, Template
+from provisioner.store.snapshots import snapshot
+
+LOCAL_BOOTS = ("auto", "sanboot", "exit")
+
+
+def add(site: Site, actor: Actor, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a profile from plain data in the shape of its YAML."""
+    content = check_profile(dict(data), f"profile {data.get('name', '')}")
+    with write(site.engine) as session:
+        objects.refuse_taken(session, Profile, content.name)
+        return put(session, actor, content, source=None)
+
+
+def edit(site: Site, actor: Actor, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+    """Change the keys that are given; ``parameters`` are merged, and one of None is removed."""
+    with write(site.engine) as session:
+        profile = objects.get(session, Profile, name)
+        data = {key: value for key, value in snapshot(profile).items() if value is not None} | dict(change)
+        if "parameters" in change:
+            data["parameters"] = merged_parameters(profile.parameters, change["parameters"])
+        return put(session, actor, check_profile(data, f"profile {name}"), source=None)
+
+
+def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]:
+    """Give a profile another name; children and machines follow."""
+    with write(site.engine) as session:
+        profile = objects.get(session, Profile, name)
+        before = snapshot(profile)
+        objects.refuse_taken(session, Profile, object_name(new_name))
+        profile.name, profile.source = new_name, None
+        return objects.save(session, actor, profile, before)
+
+
+def remove(site: Site, actor: Actor, name: str) -> None:
+    """Remove a profile that nothing refers to."""
+    with write(site.engine) as session:
+        profile = objects.get(session, Profile, name)
+        children = session.scalars(select(Profile.name).where(Profile.parent_id == profile.id).limit(5)).all()
+        if children:
+            raise StillInUse(f"profile {name} is the parent of {', '.join(children)}")
+        machines = session.scalars(select(Machine.name).where(Machine.profile_id == profile.id).limit(5)).all()
+        if machines:
+            raise StillInUse(f"profile {name} is assigned to {', '.join(machines)}")
+        objects.remove(session, actor, profile)
+
+
+def show(site: Site, name: str) -> dict[str, Any]:
+    """One profile."""
+    with read(site.engine) as session:
+        return snapshot(objects.get(session, Profile, name))
+
+
+def listing(site: Site) -> list[dict[str, Any]]:
+    """All profiles."""
+    with read(site.engine) as session:
+        return [snapshot(profile) for profile in objects.listing(session, Profile)]
+
+
+def put(session: Session, actor: Actor, content: ProfileContent, source: str | None, where: str = "") -> dict[str, Any]:
+    """Add or replace a profile inside a transaction. Raises UnknownReference, ParentCycle, InvalidInput."""
+    place = where or f"profile {content.name}"
+    profile = objects.find(session, Profile, content.name)
+    before = snapshot(profile) if profile is not None else None
+    if profile is None:
+        profile = Profile(name=content.name, kernel_options=[], parameters={}, description="")
+    _check(session, content, place)
+    profile.parent = objects.refer(session, Profile, content.parent, place) if content.parent else None
+    for key, value in content.fields().items():
+        setattr(profile, key, value)
+    profile.source = source
+    return objects.save(session, actor, profile, before)
+
+
+def _check(session: Session, content: ProfileContent, where: str) -> None:
+    parents = {each.name: each.parent.name if each.parent else None for each in session.scalars(select(Profile))}
+    ancestry(content.name, parents | {content.name: content.parent})
+    if content.template is not None:
+        objects.refer(session, Template, content.template, where)
+    fields = content.fields()
+    if (fields["distro"] or {}).get("os"):
+        family_of(fields["distro"]["os"])
+    if content.handoff is not None:
+        settings = dict(content.handoff)
+        handoff.tool(str(settings.pop("tool", ""))).check(settings)
+    if content.local_boot is not None and content.local_boot not in LOCAL_BOOTS:
+        raise InvalidInput(
+            f"{content.local_boot!r} is not a way to boot locally",
+            where=where,
+            hint=f"choose one of {', '.join(LOCAL_BOOTS)}",
+        )

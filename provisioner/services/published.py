@@ -1,0 +1,16 @@
+"""Which directories of this host media publishes: the trees of registered distros, and nothing else."""
+
+from pathlib import Path
+
+from sqlalchemy import select
+
+from provisioner.services.site import Site
+from provisioner.store.engine import read
+from provisioner.store.models import Distro
+
+
+def tree(site: Site, distro: str) -> Path | None:
+    """The directory of a distro's tree, or None if it has none here."""
+    with read(site.engine) as session:
+        found = session.scalar(select(Distro.tree).where(Distro.name == distro))
+    return Path(found) if found and found.startswith("/") else None

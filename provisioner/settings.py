@@ -1,0 +1,168 @@
+"""The settings: one typed model, from a file, the environment and flags, in rising order.
+
+Every setting is described here once; the documentation is generated from these descriptions.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from provisioner.errors import InvalidSettings
+
+ENV_PREFIX = "PROVISIONER_"
+DEFAULT_FILE = Path("/etc/provisioner/provisioner.yaml")
+# Read by the command line itself, not settings of the service.
+_ENV_OF_THE_CLI = {"PROVISIONER_CONFIG", "PROVISIONER_URL", "PROVISIONER_TOKEN"}
+
+
+def default_state_dir() -> Path:
+    """Where state lives: ``/var/lib/provisioner`` as root, ``~/.local/state/provisioner`` otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/provisioner")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "provisioner"
+
+
+class Settings(BaseModel):
+    """All settings of the service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state_dir: Path = Field(default_factory=default_state_dir, description="database, keys, media and logs live here")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the state directory")
+    boot_bind: str = Field("0.0.0.0:8080", description="where machines fetch scripts, answer files and post events")
+    media_bind: str = Field("0.0.0.0:8081", description="where machines fetch kernels, trees and images")
+    http_bind: str = Field("0.0.0.0:8443", description="the admin plane: UI and API")
+    tftp_bind: str = Field("0.0.0.0:69", description="the TFTP server, which serves the small loaders")
+    boot_url: str = Field("", description="the boot plane's URL as machines reach it; a subnet may have its own")
+    media_url: str = Field("", description="the media URL as machines reach it; a subnet may have its own")
+    tls: Literal["on", "off"] = Field("on", description="`off`: a plain admin plane, behind a proxy or in tests")
+    trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For counts")
+    boot_workers: int = Field(2, ge=1, le=64, description="processes of the boot plane")
+    answer_hours: float = Field(6, gt=0, description="how long an attempt may fetch its answer file")
+    handoff_hours: float = Field(72, gt=0, description="how long after `built` the handoff may still report")
+    event_days: int = Field(365, ge=1, description="how long events are kept")
+    lock_seconds: float = Field(5, gt=0, description="how long to wait for the database before it counts as down")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("boot_bind", "media_bind", "http_bind", "tftp_bind")
+    @classmethod
+    def _bind(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("write it as ADDRESS:PORT, for example 0.0.0.0:8080")
+        return value
+
+    @field_validator("boot_url", "media_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("write it as http://ADDRESS:PORT")
+        return value.rstrip("/")
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'provisioner.db'}"
+
+    @property
+    def boot(self) -> str:
+        """The boot plane's URL that machines are told unless their subnet has its own."""
+        return self.boot_url or _guess_url(self.boot_bind)
+
+    @property
+    def media(self) -> str:
+        """The media URL that machines are told unless their subnet has its own."""
+        return self.media_url or _guess_url(self.media_bind)
+
+
+def bind_address(bind: str) -> tuple[str, int]:
+    """Host and port of a ``*_bind`` setting; an IPv6 host loses its brackets."""
+    host, _, port = bind.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _guess_url(bind: str) -> str:
+    host, port = bind_address(bind)
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = _primary_address()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _primary_address() -> str:
+    """The address of the interface that the default route uses; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def load(
+    config: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings from ``config`` (or the default file, if it exists), the environment and flags, in rising order.
+
+    Raises InvalidSettings that names the file, variable or flag at fault; unknown keys are errors everywhere.
+    """
+    environment = os.environ if environ is None else environ
+    chosen = config or (Path(environment["PROVISIONER_CONFIG"]) if environment.get("PROVISIONER_CONFIG") else None)
+    layers = [
+        (str(chosen or DEFAULT_FILE), _from_file(chosen)),
+        ("the environment", _from_environment(environment)),
+        ("the command line", dict(flags or {})),
+    ]
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for where, values in layers:
+        for key, value in values.items():
+            merged[key], origin[key] = value, where
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        known = ", ".join(sorted(Settings.model_fields))
+        raise InvalidSettings(
+            f"setting {key}: {first['msg']}",
+            where=origin.get(key, ""),
+            hint=f"known settings: {known}" if first["type"] == "extra_forbidden" else "mend the value and start again",
+        ) from error
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    path = config or DEFAULT_FILE
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if config is None:
+            return {}
+        raise InvalidSettings("the file does not exist", where=str(path), hint="check --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"the file cannot be read: {error}", where=str(path), hint="check its mode") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidSettings(f"not YAML: {error}", where=str(path), hint="mend the file") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InvalidSettings("not a mapping of settings", where=str(path), hint="write lines like `tls: off`")
+    # YAML 1.1 reads a bare off as false.
+    return {key: ("on" if value else "off") if isinstance(value, bool) else value for key, value in values.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENV_PREFIX) or variable in _ENV_OF_THE_CLI:
+            continue
+        key = variable.removeprefix(ENV_PREFIX).lower()
+        values[key] = tuple(text.split(",")) if key == "trusted_proxies" and text else text
+    return values

@@ -1,0 +1,1 @@
+"""The database: models, transactions, history and migrations; no business rules."""

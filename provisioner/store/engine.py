@@ -1,0 +1,118 @@
+"""One database, two engines: opening it, and the two kinds of transaction."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from provisioner.errors import Conflict, DatabaseUnavailable, InvalidSettings, ProvisionerError, StorageFull
+
+_WRITES = "provisioner_writes"
+_DRY_RUN = "provisioner_dry_run"
+
+
+def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
+    """An engine for the URL; nothing is connected yet. Raises InvalidSettings for a URL we do not serve."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": lock_seconds}, pool_size=16, max_overflow=16)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": max(1, int(lock_seconds)), "options": f"-c lock_timeout={lock_seconds}s"},
+        )
+    raise InvalidSettings(
+        f"the database {parsed.get_backend_name()!r} is not served",
+        where="database_url",
+        hint="use sqlite:////path or postgresql://user@host/name",
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own BEGIN comes late and deferred; we send ours (see _begin_sqlite).
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns to writing fails at once when another writer was faster.
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def read(engine: Engine) -> Iterator[Session]:
+    """A transaction that only reads. Raises DatabaseUnavailable."""
+    with _translated(), engine.connect() as connection, Session(connection, autoflush=False) as session:
+        yield session
+
+
+@contextmanager
+def write(engine: Engine) -> Iterator[Session]:
+    """A transaction that writes: committed at the end, rolled back on any error.
+
+    Raises DatabaseUnavailable, StorageFull, and Conflict where a unique constraint refused.
+    """
+    with (
+        _translated(),
+        engine.connect().execution_options(**{_WRITES: True}) as connection,
+        connection.begin() as transaction,
+        Session(connection, expire_on_commit=False) as session,
+    ):
+        yield session
+        session.flush()
+        if connection.get_execution_options().get(_DRY_RUN):
+            transaction.rollback()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ProvisionerError:
+        raise
+    except IntegrityError as error:
+        raise Conflict(
+            f"another change came first: {_constraint(error)}", hint="look at the object again, then repeat the change"
+        ) from error
+    except DBAPIError as error:
+        raise _unavailable(error) from error
+
+
+def _constraint(error: IntegrityError) -> str:
+    return str(error.orig).splitlines()[0]
+
+
+def _unavailable(error: DBAPIError) -> Exception:
+    text = str(error.orig)
+    if "disk is full" in text or "No space left" in text or getattr(error.orig, "errno", None) == errno.ENOSPC:
+        return StorageFull(f"the database cannot grow: {text}")
+    if isinstance(error, OperationalError | InterfaceError):
+        return DatabaseUnavailable(f"the database cannot be asked: {text.splitlines()[0] if text else error}")
+    return error
+
+
+def dry_run(engine: Engine) -> Engine:
+    """The same database, but every write is rolled back at its end: what would happen, without its happening."""
+    return engine.execution_options(**{_DRY_RUN: True})
+
+
+def is_sqlite(session: Session) -> bool:
+    """Whether this session talks to SQLite."""
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def for_update(session: Session) -> dict[str, Any]:
+    """Keyword arguments that lock the rows of ``session.get``; SQLite's write transaction already holds them all."""
+    return {} if is_sqlite(session) else {"with_for_update": True}

@@ -1,0 +1,321 @@
+"""The tables, as DESIGN's data page has them.
+
+JSON columns hold plain data only. ``version`` counts the changes of an administered object; a change that expects
+another version is refused.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+# Named constraints, so that Alembic can change them on SQLite and an IntegrityError says which one it was.
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts by itself in SQLite
+
+
+def now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC; neither engine keeps a zone, so none is stored and UTC is put back."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Root of all tables."""
+
+    metadata = MetaData(naming_convention=_NAMES)
+    type_annotation_map = {datetime: UtcTime, dict[str, Any]: JSON, list[Any]: JSON, bytes: LargeBinary}
+
+
+class Administered(Base):
+    """An object that people change: named, versioned, each change leaves a revision."""
+
+    __abstract__ = True
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Machine(Administered):
+    """A physical server."""
+
+    __tablename__ = "machine"
+    name: Mapped[str] = mapped_column(String(253), unique=True)
+    state: Mapped[str] = mapped_column(String(16), default="ready", index=True)
+    protected: Mapped[bool] = mapped_column(default=False)
+    description: Mapped[str] = mapped_column(Text, default="")
+    profile_id: Mapped[int | None] = mapped_column(ForeignKey("profile.id"), index=True)
+    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    kernel_options: Mapped[list[Any]] = mapped_column(default=list)
+    serial: Mapped[str | None] = mapped_column(String(255), index=True)
+    uuid: Mapped[str | None] = mapped_column(String(36), index=True)
+    flag: Mapped[str] = mapped_column(Text, default="")
+    """Why somebody should look at this machine; empty when nobody need."""
+    profile: Mapped["Profile | None"] = relationship()
+    interfaces: Mapped[list["Interface"]] = relationship(
+        back_populates="machine", cascade="all, delete-orphan", order_by="Interface.position"
+    )
+    secrets: Mapped[list["MachineSecret"]] = relationship(cascade="all, delete-orphan", order_by="MachineSecret.name")
+
+
+class Interface(Base):
+    """A NIC of a machine."""
+
+    __tablename__ = "interface"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int] = mapped_column(default=0)
+    name: Mapped[str] = mapped_column(String(64), default="")
+    mac: Mapped[str] = mapped_column(String(59), unique=True)
+    ip: Mapped[str | None] = mapped_column(String(39), unique=True)
+    subnet_id: Mapped[int | None] = mapped_column(ForeignKey("subnet.id"), index=True)
+    machine: Mapped[Machine] = relationship(back_populates="interfaces")
+    subnet: Mapped["Subnet | None"] = relationship()
+
+
+class MachineSecret(Base):
+    """A secret that an administrator gave a machine; copied, sealed, into each of its builds."""
+
+    __tablename__ = "machine_secret"
+    machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ciphertext: Mapped[bytes]
+    set_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Subnet(Administered):
+    """A network and the URLs under which machines there reach us."""
+
+    __tablename__ = "subnet"
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    cidr: Mapped[str] = mapped_column(String(43), unique=True)
+    gateway: Mapped[str | None] = mapped_column(String(39))
+    dns: Mapped[list[Any]] = mapped_column(default=list)
+    domain: Mapped[str | None] = mapped_column(String(253))
+    dhcp: Mapped[str] = mapped_column(String(16), default="off")
+    ranges: Mapped[list[Any]] = mapped_column(default=list)
+    boot_url: Mapped[str] = mapped_column(String(255), default="")
+    media_url: Mapped[str] = mapped_column(String(255), default="")
+    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Template(Administered):
+    """The source of an answer file or script, or a snippet; the kind is the first part of the name."""
+
+    __tablename__ = "template"
+    name: Mapped[str] = mapped_column(String(96), unique=True)
+    text: Mapped[str] = mapped_column(Text)
+
+
+class Distro(Administered):
+    """Something installable. Kernel and initrd are in the media store under their SHA-256."""
+
+    __tablename__ = "distro"
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    os: Mapped[str] = mapped_column(String(32))
+    os_version: Mapped[str] = mapped_column(String(32))
+    arch: Mapped[str] = mapped_column(String(16), default="x86_64")
+    kernel_sha256: Mapped[str] = mapped_column(String(64))
+    kernel_name: Mapped[str] = mapped_column(String(128))
+    initrd_sha256: Mapped[str] = mapped_column(String(64))
+    initrd_name: Mapped[str] = mapped_column(String(128))
+    tree: Mapped[str] = mapped_column(String(1024), default="")
+    """A URL, or an absolute path of this host that media serves under the distro's name."""
+
+
+class Image(Administered):
+    """A disk image, golden or stem-cell, in the media store under its SHA-256."""
+
+    __tablename__ = "image"
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    os: Mapped[str] = mapped_column(String(32))
+    os_version: Mapped[str] = mapped_column(String(32))
+    arch: Mapped[str] = mapped_column(String(16), default="x86_64")
+    format: Mapped[str] = mapped_column(String(16), default="raw.gz")
+    root: Mapped[str] = mapped_column(String(128), default="")
+    sha256: Mapped[str] = mapped_column(String(64))
+    file_name: Mapped[str] = mapped_column(String(128))
+    size: Mapped[int] = mapped_column(BigInteger)
+
+
+class Profile(Administered):
+    """What to build. Fields that are None are inherited from the parent."""
+
+    __tablename__ = "profile"
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("profile.id"), index=True)
+    description: Mapped[str] = mapped_column(Text, default="")
+    distro: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    image: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    template: Mapped[str | None] = mapped_column(String(96))
+    kernel_options: Mapped[list[Any]] = mapped_column(default=list)
+    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    handoff: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    local_boot: Mapped[str | None] = mapped_column(String(32))
+    source: Mapped[str | None] = mapped_column(Text)
+    """The YAML it was loaded from, so that export gives back the same bytes; None once changed by other means."""
+    parent: Mapped["Profile | None"] = relationship(remote_side="Profile.id")
+
+
+class Build(Base):
+    """One numbered run of making a machine; sealed when armed. It outlives its machine: builds are kept for good."""
+
+    __tablename__ = "build"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    machine_id: Mapped[int | None] = mapped_column(ForeignKey("machine.id", ondelete="SET NULL"))
+    machine_name: Mapped[str] = mapped_column(String(253))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16), default="armed", index=True)
+    sealed: Mapped[dict[str, Any]]
+    """Every input: revisions, hashes, resolved parameters with provenance."""
+    armed_at: Mapped[datetime] = mapped_column(default=now)
+    built_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str] = mapped_column(Text, default="")
+    disk_touched: Mapped[bool] = mapped_column(default=False)
+    released: Mapped[int] = mapped_column(default=0)
+    reboot_announced: Mapped[bool] = mapped_column(default=False)
+    reboot_served_at: Mapped[datetime | None]
+    machine: Mapped[Machine | None] = relationship()
+    attempts: Mapped[list["Attempt"]] = relationship(
+        back_populates="build", cascade="all, delete-orphan", order_by="Attempt.number"
+    )
+    __table_args__ = (Index("uq_build_machine_id_number", "machine_id", "number", unique=True),)
+
+
+class SealedFile(Base):
+    """A file of a sealed build, with markers, compressed with zlib."""
+
+    __tablename__ = "sealed_file"
+    build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[bytes]
+
+
+class Attempt(Base):
+    """One power-on of the machine within a build. ``uid`` is what its tokens are derived from."""
+
+    __tablename__ = "attempt"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    uid: Mapped[str] = mapped_column(String(22), unique=True)
+    opened_at: Mapped[datetime] = mapped_column(default=now)
+    superseded: Mapped[bool] = mapped_column(default=False)
+    handoff_only: Mapped[bool] = mapped_column(default=False)
+    mac: Mapped[str] = mapped_column(String(59))
+    source: Mapped[str] = mapped_column(String(39))
+    addresses: Mapped[list[Any]] = mapped_column(default=list)
+    """The addresses it is bound to: the assigned ones and the one that fetched its script."""
+    boot_url: Mapped[str] = mapped_column(String(255))
+    media_url: Mapped[str] = mapped_column(String(255))
+    build: Mapped[Build] = relationship(back_populates="attempts")
+    __table_args__ = (Index("uq_attempt_build_id_number", "build_id", "number", unique=True),)
+
+
+class Event(Base):
+    """Something that happened to a machine in a build; append-only."""
+
+    __tablename__ = "event"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    machine_id: Mapped[int | None] = mapped_column(ForeignKey("machine.id", ondelete="SET NULL"), index=True)
+    build_id: Mapped[int | None] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"), index=True)
+    attempt: Mapped[int | None]
+    at: Mapped[datetime] = mapped_column(default=now)
+    kind: Mapped[str] = mapped_column(String(64))
+    message: Mapped[str] = mapped_column(Text, default="")
+    source: Mapped[str] = mapped_column(String(39), default="")
+    flagged: Mapped[bool] = mapped_column(default=False)
+    log: Mapped[bytes | None]
+
+
+class Secret(Base):
+    """A secret of a build, encrypted; taken at most once in each attempt."""
+
+    __tablename__ = "secret"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(64))
+    ciphertext: Mapped[bytes]
+    taken_attempt: Mapped[int | None]
+    taken_at: Mapped[datetime | None]
+    taken_source: Mapped[str] = mapped_column(String(39), default="")
+    taken_nonce: Mapped[str] = mapped_column(String(64), default="")
+    __table_args__ = (Index("uq_secret_build_id_name", "build_id", "name", unique=True),)
+
+
+class Revision(Base):
+    """A change of an administered object, in the same transaction as the change; hash-chained."""
+
+    __tablename__ = "revision"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(128))
+    origin: Mapped[str] = mapped_column(String(64))
+    request: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    kind: Mapped[str] = mapped_column(String(16))
+    object_id: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(253))
+    action: Mapped[str] = mapped_column(String(16))
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (
+        Index("ix_revision_kind_object_id", "kind", "object_id"),
+        Index("ix_revision_kind_name", "kind", "name"),
+    )
+
+
+class Counter(Base):
+    """A named counter: the tip of the revision chain, the DHCP generation and what the DHCP child took."""
+
+    __tablename__ = "counter"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger, default=0)
+    text: Mapped[str] = mapped_column(String(255), default="")
+
+
+class Outbox(Base):
+    """An effect to carry out after commit."""
+
+    __tablename__ = "outbox"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    kind: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, Any]]
+    done_at: Mapped[datetime | None]
+
+
+class User(Administered):
+    """Somebody who may log in to the admin plane."""
+
+    __tablename__ = "user"
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password_hash: Mapped[str] = mapped_column(String(255))
+    disabled: Mapped[bool] = mapped_column(default=False)

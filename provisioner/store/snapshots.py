@@ -1,0 +1,68 @@
+"""Administered objects as plain data: what people see, what revisions keep, what builds seal."""
+
+from typing import Any
+
+from provisioner.store.models import Administered, Distro, Image, Interface, Machine, Profile, Subnet, Template, User
+
+MASK = "********"
+_DISTRO = ("name", "os", "arch", "kernel_sha256", "kernel_name", "initrd_sha256", "initrd_name", "tree")
+
+
+def snapshot(thing: Administered) -> dict[str, Any]:
+    """The object with names instead of row numbers, and without secrets."""
+    if isinstance(thing, Machine):
+        return _machine(thing)
+    if isinstance(thing, Profile):
+        return _profile(thing)
+    plain: dict[type[Administered], tuple[str, ...]] = {
+        Subnet: ("name", "cidr", "gateway", "dns", "domain", "dhcp", "ranges", "boot_url", "media_url", "parameters"),
+        Template: ("name", "text"),
+        Image: ("name", "kind", "os", "arch", "format", "root", "sha256", "file_name", "size"),
+        User: ("name", "role", "disabled"),
+    }
+    fields = _DISTRO if isinstance(thing, Distro) else plain[type(thing)]
+    shown = {field: getattr(thing, field) for field in fields}
+    if isinstance(thing, Distro | Image):
+        shown["version"] = thing.os_version
+    return shown
+
+
+def _machine(machine: Machine) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "retired": machine.state == "retired",
+        "protected": machine.protected,
+        "description": machine.description,
+        "profile": machine.profile.name if machine.profile else None,
+        "interfaces": [interface(each) for each in machine.interfaces],
+        "parameters": machine.parameters,
+        "kernel_options": machine.kernel_options,
+        "serial": machine.serial,
+        "uuid": machine.uuid,
+        "secrets": {secret.name: f"{MASK} set {secret.set_at:%Y-%m-%d %H:%M:%S}" for secret in machine.secrets},
+    }
+
+
+def interface(each: Interface) -> dict[str, Any]:
+    """An interface as plain data."""
+    return {
+        "name": each.name,
+        "mac": each.mac,
+        "ip": each.ip,
+        "subnet": each.subnet.name if each.subnet else None,
+    }
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "parent": profile.parent.name if profile.parent else None,
+        "description": profile.description,
+        "distro": profile.distro,
+        "image": profile.image,
+        "template": profile.template,
+        "kernel_options": profile.kernel_options,
+        "parameters": profile.parameters,
+        "handoff": profile.handoff,
+        "local_boot": profile.local_boot,
+    }

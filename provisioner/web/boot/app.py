@@ -1,0 +1,137 @@
+"""The boot plane's routes: receive, ask the services, answer."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, request
+
+from provisioner.core.firmware import by_platform
+from provisioner.errors import InvalidInput, Refused
+from provisioner.services import attempts, boot, reports
+from provisioner.services.boot import BootRequest
+from provisioner.services.site import Site
+from provisioner.web.common import new_app, problem, source
+
+# The installer's log is at most 64 KiB; percent-encoding may treble it.
+_LONGEST_BODY = 256 * 1024
+_HOST = re.compile(r"^[A-Za-z0-9.:\[\]-]{1,255}$")
+_SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config"}
+
+
+def create(site: Site) -> Flask:
+    """The boot plane's application."""
+    app = new_app("provisioner.boot", site, longest_body=_LONGEST_BODY)
+    _scripts(app, site)
+    _sealed_files(app, site)
+    _reports(app, site)
+    app.register_error_handler(Refused, _refused)
+    return app
+
+
+def _scripts(app: Flask, site: Site) -> None:
+    @app.get("/boot/ipxe")
+    def first_script() -> Response:
+        return _text(boot.first_script(site, _boot_url()))
+
+    @app.get("/boot/ipxe/<mac>")
+    def ipxe_script(mac: str) -> Response:
+        return _text(boot.boot_script(site, _boot_request(mac, "ipxe")).text)
+
+    @app.get("/boot/grub/<mac>")
+    def grub_script(mac: str) -> Response:
+        return _text(boot.boot_script(site, _boot_request(mac, "grub")).text)
+
+
+def _sealed_files(app: Flask, site: Site) -> None:
+    @app.get("/build/<presented>/answer")
+    def answer(presented: str) -> Response:
+        return _text(attempts.fetch(site, presented, "answer", source()).text)
+
+    @app.get("/build/<presented>/seed/<name>")
+    def seed(presented: str, name: str) -> Response:
+        if name not in _SEED_FILES:
+            return _not_found()
+        return _text(attempts.fetch(site, presented, name, source()).text)
+
+    @app.get("/build/<presented>/handoff")
+    def handoff(presented: str) -> Response:
+        return _text(attempts.fetch(site, presented, "handoff", source()).text)
+
+    @app.post("/build/<presented>/secret/<name>")
+    def secret(presented: str, name: str) -> Response:
+        nonce = str(_body().get("nonce", ""))
+        return _text(attempts.unwrap(site, presented, name, nonce, source()))
+
+
+def _reports(app: Flask, site: Site) -> None:
+    @app.post("/build/<presented>/event")
+    def event(presented: str) -> dict[str, Any]:
+        body = _body()
+        report = reports.Report(
+            step=str(body.get("step", "")),
+            message=str(body.get("message", "")),
+            log=reports.clip_log(str(body.get("log", ""))),
+        )
+        receipt = reports.event(site, presented, source(), report)
+        return {"state": receipt.state, "repeated": receipt.repeated}
+
+    @app.post("/build/<presented>/configured")
+    def configured(presented: str) -> dict[str, Any]:
+        body = _body()
+        receipt = reports.configured(
+            site,
+            presented,
+            source(),
+            ok=body.get("status", "ok") == "ok",
+            message=_result(body),
+            log=reports.clip_log(str(body.get("log", ""))),
+        )
+        return {"state": receipt.state, "repeated": receipt.repeated}
+
+
+def _boot_request(mac: str, loader: str) -> BootRequest:
+    firmware = by_platform(request.args.get("platform", ""))
+    return BootRequest(
+        mac=mac,
+        source=source(),
+        loader=loader,
+        platform=firmware.platform,
+        boot_url=_boot_url(),
+        peek=request.method == "HEAD",
+    )
+
+
+def _boot_url() -> str:
+    """The URL under which this client reached us; a name that no URL may hold is not repeated."""
+    return f"{request.scheme}://{request.host}" if _HOST.match(request.host) else ""
+
+
+def _body() -> Mapping[str, Any]:
+    if not request.is_json:
+        return request.form
+    body = request.get_json()
+    if not isinstance(body, dict):
+        raise InvalidInput("the body is not a JSON object", where="body", hint='post {"step": "...", "message": "..."}')
+    return body
+
+
+def _result(body: Mapping[str, Any]) -> str:
+    code = str(body.get("exit_code", ""))
+    message = str(body.get("message", ""))
+    return f"exit code {code}: {message}" if code and code != "0" else message
+
+
+def _text(text: str) -> Response:
+    return Response(text, content_type="text/plain; charset=utf-8")
+
+
+def _not_found() -> Response:
+    return problem(Refused("there is nothing here", hint=""))
+
+
+def _refused(error: Refused) -> Response:
+    # One answer for an unknown token and for a token without the right: a probe learns nothing. Reports get 403.
+    if request.method == "GET":
+        return problem(Refused("there is nothing here", hint=""))
+    return problem(error)

@@ -1,0 +1,74 @@
+"""Media: kernels, initrds and images by SHA-256, and distro trees, sent by the kernel (sendfile)."""
+
+import os
+
+from flask import Flask, Response, request
+from werkzeug.wsgi import wrap_file
+
+from provisioner.errors import NotFound
+from provisioner.services import media, published
+from provisioner.services.site import Site
+from provisioner.web.common import new_app
+
+
+def create(site: Site) -> Flask:
+    """The media application. GET and HEAD only, with Range and ETag; no listing, no dotfile."""
+    app = new_app("provisioner.media", site, longest_body=1024)
+
+    @app.get("/media/sha256/<sha256>/<name>")
+    def stored(sha256: str, name: str) -> Response:  # noqa: ARG001 - the name is for the machine's eyes only
+        descriptor = media.open_beneath(site.media_dir / "sha256", f"{sha256[:2]}/{sha256}")
+        return _send(descriptor, etag=sha256)
+
+    @app.get("/media/<distro>/<path:path>")
+    def tree(distro: str, path: str) -> Response:
+        root = published.tree(site, distro)
+        return _send(None if root is None else media.open_beneath(root, path))
+
+    return app
+
+
+def _send(descriptor: int | None, etag: str | None = None) -> Response:
+    if descriptor is None:
+        raise NotFound("there is no such file", hint="")
+    file = os.fdopen(descriptor, "rb")
+    status = os.fstat(descriptor)
+    response = Response(content_type="application/octet-stream")
+    response.set_etag(etag or f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}")
+    response.last_modified = int(status.st_mtime)  # type: ignore[assignment]
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["Cache-Control"] = "no-cache"
+    begin, end = 0, status.st_size
+    if "Range" in request.headers and _range_applies(response):
+        wanted = request.range.range_for_length(status.st_size) if request.range else None
+        if wanted is None:
+            file.close()
+            refused = Response(status=416)
+            refused.headers["Content-Range"] = f"bytes */{status.st_size}"
+            return refused
+        begin, end = wanted
+        response.status_code = 206
+        response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{status.st_size}"
+    elif _unchanged(response):
+        file.close()
+        response.status_code = 304
+        return response
+    # gunicorn sends from the file's position, as many bytes as Content-Length says.
+    file.seek(begin)
+    response.content_length = end - begin
+    response.direct_passthrough = True
+    response.response = wrap_file(request.environ, file, 1 << 18)
+    return response
+
+
+def _range_applies(response: Response) -> bool:
+    """RFC 9110, 13.1.5: with If-Range, the range counts only for the same file."""
+    condition = request.if_range
+    if condition.etag is not None:
+        return condition.etag == response.get_etag()[0]
+    return condition.date is None or condition.date == response.last_modified
+
+
+def _unchanged(response: Response) -> bool:
+    etag = response.get_etag()[0]
+    return etag is not None and request.if_none_match.contains(etag)

@@ -1,0 +1,506 @@
+"""What the server outlives: junk, floods, strangers, bad networks, hanging resolvers, no descriptors left."""
+
+import os
+import random
+import resource
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from provisioner.netboot.tftp import Content, Limits, Request
+from provisioner.netboot.tftp import server as server_module
+from provisioner.netboot.tftp.sockets import Arrival
+from tests.netboot.tftp_client import (
+    ACK,
+    DATA,
+    ERROR,
+    OACK,
+    Client,
+    Running,
+    Weather,
+    fetch,
+    fetch_in_bad_weather,
+    from_dict,
+    poll,
+    request,
+    running,
+)
+
+CONTENT = random.Random(1).randbytes(20_000)
+PATIENT = Limits(first_resend=60.0, least_resend=60.0, resend_cap=60.0)
+HASTY = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.1, linger=0.05)
+
+
+# Junk (T01 to T04, T23)
+
+
+def short_ones() -> Iterator[bytes]:
+    """Lengths 0 to 6, each with every opcode."""
+    for opcode in range(256):
+        whole = struct.pack("!H", opcode) + b"\0\1\0\0"
+        for length in range(7):
+            yield whole[:length]
+
+
+def mutated(rng: random.Random) -> bytes:
+    """A request gone wrong in one of the ways that ended other servers."""
+    values = ("abc", "-1", "0", "7", "65465", "99999999999", "\x00", "\u00e9", "9" * 4400)
+    options = {rng.choice(("blksize", "TSIZE", "timeout", "windowsize", "x")): rng.choice(values) for _ in range(3)}
+    name = rng.choice((b"x", b"good", b"", b"../x", b"\xff\xfe", b"d" * 600, b"a\\b", b"\0", b"%s%n{}"))
+    raw = bytearray(request(rng.choice((1, 1, 1, 2)), name, options, rng.choice(("octet", "netascii", "", "\xff"))))
+    match rng.randrange(6):
+        case 0:
+            del raw[rng.randrange(len(raw)) :]
+        case 1:
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
+        case 2:
+            raw = bytearray(raw.replace(b"\0", b"", rng.randrange(1, 9)))
+        case 3:
+            raw += rng.randbytes(rng.randrange(40))
+        case 4:
+            raw = bytearray(rng.randbytes(rng.randrange(60)))
+        case _:
+            raw = bytearray(
+                struct.pack("!HH", rng.randrange(8), rng.randrange(65536)) + rng.randbytes(rng.randrange(9))
+            )
+    return bytes(raw)
+
+
+def throw(tftp: Running, datagrams: Iterator[bytes]) -> int:
+    """Send all these, none faster than the server takes them."""
+    count = 0
+    with Client(tftp.address) as client:
+        for count, raw in enumerate(datagrams, 1):
+            client.send(raw)
+            if count % 200 == 0:
+                tftp.barrier()
+                client.waiting()
+        tftp.barrier()
+    return count
+
+
+def fetch_until(stop: threading.Event, tftp: Running, fetched: list[bytes]) -> None:
+    while not stop.is_set():
+        fetched.append(fetch(tftp.address, "good", {"blksize": 1024, "tsize": 0}))
+
+
+def survive(datagrams: Callable[[], Iterator[bytes]]) -> int:
+    stop = threading.Event()
+    fetched: list[bytes] = []
+    with running(from_dict({"good": CONTENT})) as tftp:
+        alive = tftp.thread.ident
+        beside = threading.Thread(target=fetch_until, args=(stop, tftp, fetched))
+        beside.start()
+        try:
+            count = throw(tftp, datagrams())
+        finally:
+            stop.set()
+            beside.join()
+        assert tftp.thread.ident == alive
+        assert tftp.server.counters["request_errors"] == 0
+        assert tftp.server.counters["transfer_errors"] == 0
+        assert fetch(tftp.address, "good") == CONTENT
+    assert fetched
+    assert set(fetched) == {CONTENT}
+    return count
+
+
+def test_t01_every_opcode_at_every_short_length() -> None:
+    assert survive(short_ones) == 7 * 256
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_t02_t03_t04_ten_thousand_malformed_datagrams(seed: int) -> None:
+    rng = random.Random(seed)
+    assert survive(lambda: (mutated(rng) for _ in range(10_000))) == 10_000
+
+
+@pytest.mark.full
+def test_t01_t04_a_million_malformed_datagrams() -> None:
+    rng = random.Random(os.getpid())
+    assert survive(lambda: (mutated(rng) for _ in range(1_000_000))) == 1_000_000
+
+
+def test_t02_junk_at_a_sessions_own_port_changes_nothing() -> None:
+    rng = random.Random(3)
+    with running(from_dict({"x": CONTENT}), limits=PATIENT) as tftp, Client(tftp.address) as client:
+        client.ask("x")
+        first = client.receive()
+        for raw in (b"", b"\0", b"\0\4", b"\0\4\0", b"\0\5", b"\0\5\0", b"\0\3\0\1x", b"\xff" * 600, b"\0\4\0\0"):
+            client.send(raw, client.peer)
+        for _ in range(50):
+            client.send(b"\0\4" + rng.randbytes(1) + b"\xfe", client.peer)
+            client.send(struct.pack("!H", rng.choice((0, 1, 2, 3, 6, 7, 999))) + rng.randbytes(20), client.peer)
+        assert client.rest(first=first) == CONTENT
+        assert [transfer.resends for transfer in tftp.ended()] == [0]
+
+
+# Strangers (T09)
+
+
+def test_t09_a_stranger_cannot_touch_a_session() -> None:
+    with (
+        running(from_dict({"x": CONTENT}), limits=PATIENT) as tftp,
+        Client(tftp.address) as client,
+        Client(tftp.address) as other_port,
+        Client(tftp.address, "127.0.0.3") as other_address,
+    ):
+        client.ask("x", {"blksize": 512})
+        assert client.receive().opcode == OACK
+        for stranger in (other_port, other_address):
+            for raw in (struct.pack("!HH", ACK, 0), struct.pack("!HH", ERROR, 0) + b"\0", b"\0\3\0\1junk"):
+                stranger.send(raw, client.peer)
+        tftp.barrier()
+        assert client.waiting() == []
+        client.ack(0)
+        for stranger in (other_port, other_address):
+            stranger.send(struct.pack("!HH", ACK, 1), client.peer)
+            stranger.send(struct.pack("!HH", ERROR, 0) + b"\0", client.peer)
+        assert client.rest() == CONTENT
+        assert other_port.waiting() == other_address.waiting() == []
+
+
+# Amplification and half-open sessions (T08, T26, R38)
+
+
+@pytest.mark.parametrize("options", [{}, {"blksize": 65464, "tsize": 0, "windowsize": 64}])
+def test_t26_who_never_acknowledges_gets_three_small_datagrams(options: dict[str, object]) -> None:
+    with running(from_dict({"x": CONTENT}), limits=HASTY) as tftp, Client(tftp.address) as client:
+        client.ask("x", options)
+        client.ask("x", options)
+        assert [transfer.outcome for transfer in tftp.ended()] == ["timeout"]
+        packets = client.waiting()
+    assert len(packets) == 3
+    assert {packet.raw for packet in packets} == {packets[0].raw}
+    assert sum(len(packet.raw) for packet in packets) <= 3 * 516
+
+
+def test_t26_an_address_with_many_silent_sessions_hears_less() -> None:
+    limits = Limits(first_resend=0.05, resend_cap=0.1, linger=0.05, half_open_per_client=5)
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp:
+        clients = [Client(tftp.address) for _ in range(10)]
+        try:
+            for client in clients:
+                client.ask("x")
+            tftp.ended(10)
+            heard = sorted(len(client.waiting()) for client in clients)
+        finally:
+            for client in clients:
+                client.socket.close()
+    assert heard[0] == 1
+    assert heard[-1] == 3
+
+
+def test_t12_an_ack_that_comes_after_all_resends_is_still_taken() -> None:
+    limits = Limits(first_resend=0.02, resend_cap=0.05)
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp, Client(tftp.address) as client:
+        client.ask("x", {"tsize": 0})
+        assert [client.receive().opcode for _ in range(3)] == [OACK] * 3
+        client.ack(0)
+        content = bytearray()
+        block = 0
+        while len(content) < len(CONTENT):
+            packet = client.receive()
+            if packet.opcode == DATA and packet.number == block + 1:
+                content += packet.data
+                block += 1
+                client.ack(block)
+        assert bytes(content) == CONTENT
+
+
+def test_t08_five_thousand_half_open_sessions_leave_room_for_an_honest_one() -> None:
+    limits = Limits(sessions=200, first_resend=60.0, least_resend=60.0)
+    silent: deque[Client] = deque()  # closing a port tells the server; so only those go that it has evicted
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp, Client(tftp.address) as honest:
+        honest.ask("x", {"blksize": 1024})
+        honest.receive()
+        honest.ack(0)
+        first = honest.receive()
+        for _ in range(5000):
+            silent.append(Client(tftp.address))
+            silent[-1].ask("x")
+            silent[-1].receive()
+            assert len(tftp.server) <= 200
+            if len(silent) > 250:
+                silent.popleft().socket.close()
+        assert honest.rest(blksize=1024, first=first) == CONTENT, "acknowledged sessions are not evicted"
+        assert fetch(tftp.address, "x", {"tsize": 0}) == CONTENT
+        for client in silent:
+            client.socket.close()
+        assert tftp.server.counters["ended_evicted"] >= 4800
+
+
+def test_t08_junk_does_not_hold_a_session() -> None:
+    with running(from_dict({"x": CONTENT}), limits=HASTY) as tftp, Client(tftp.address) as client:
+        client.ask("x")
+        client.receive()
+
+        def ended() -> bool:
+            client.send(b"\0\4\7\7", client.peer)
+            client.send(b"junk", client.peer)
+            return bool(tftp.transfers)
+
+        poll(ended)
+        assert [transfer.outcome for transfer in tftp.transfers] == ["timeout"]
+
+
+def test_t08_without_descriptors_the_oldest_silent_session_gives_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = server_module.connect
+    allowed = 3
+
+    with running(from_dict({"x": CONTENT}), limits=PATIENT) as tftp:
+
+        def scarce(arrival: Arrival) -> object:
+            if len(tftp.server) >= allowed:
+                raise OSError(24, "Too many open files")
+            return real(arrival)
+
+        monkeypatch.setattr(server_module, "connect", scarce)
+        clients = [Client(tftp.address) for _ in range(6)]
+        try:
+            for client in clients:
+                client.ask("x")
+                client.receive()
+                assert len(tftp.server) <= allowed
+            assert [transfer.outcome for transfer in tftp.ended(3)] == ["evicted"] * 3
+            for client in clients[3:]:
+                client.ack(1)
+                assert client.receive().number == 2
+            with Client(tftp.address) as late:
+                late.ask("x")
+                poll(lambda: tftp.server.counters["no_socket"] == 1)
+                assert late.waiting() == [], "no ERROR: it asks again"
+        finally:
+            for client in clients:
+                client.socket.close()
+
+
+@pytest.mark.slow
+def test_t08_real_emfile() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with running(from_dict({"x": CONTENT}), limits=PATIENT) as tftp:
+        clients = [Client(tftp.address) for _ in range(60)]
+        spare = os.open("/dev/null", os.O_RDONLY)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 10, hard))
+        try:
+            for client in clients:
+                client.ask("x")
+                client.receive()
+            poll(lambda: len(tftp.server) <= 11)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in clients:
+                client.socket.close()
+        assert fetch(tftp.address, "x") == CONTENT
+
+
+# Resending (T12, R10)
+
+
+def test_t12_repeated_acks_do_not_double_the_traffic() -> None:
+    with running(from_dict({"x": CONTENT}), limits=PATIENT) as tftp, Client(tftp.address) as client:
+        client.ask("x", {"blksize": 512})
+        client.receive()
+        client.ack(0)
+        client.ack(0)
+        content = b""
+        while len(content) < len(CONTENT):
+            packet = client.receive()
+            assert packet.number == len(content) // 512 + 1
+            content += packet.data
+            for _ in range(3):
+                client.ack(packet.number)
+        (transfer,) = tftp.ended()
+        assert client.waiting() == []
+    assert content == CONTENT
+    assert (transfer.resends, transfer.sent_bytes) == (0, len(CONTENT))
+
+
+def test_r10_a_lost_block_in_a_window_is_sent_again_at_once() -> None:
+    with running(from_dict({"x": CONTENT}), limits=PATIENT) as tftp, Client(tftp.address) as client:
+        client.ask("x", {"blksize": 1000, "windowsize": 8})
+        client.receive()
+        client.ack(0)
+        assert [client.receive().number for _ in range(8)] == list(range(1, 9))
+        for _ in range(5):
+            client.ack(2)  # block 3 got lost; a chatty client says so for each block after it
+        assert [client.receive().number for _ in range(8)] == list(range(3, 11))
+        client.ack(10)
+        assert CONTENT[:10_000] + client.rest(blksize=1000, window=8, acknowledged=10) == CONTENT
+        assert [transfer.resends for transfer in tftp.ended()] == [6]
+
+
+@pytest.mark.parametrize("windowsize", [1, 8])
+@pytest.mark.parametrize(
+    "weather",
+    [
+        {"loss": 0.01},
+        {"loss": 0.05},
+        {"loss": 0.2},
+        {"copies": 0.3},
+        {"late": 0.3},
+        dict.fromkeys(("loss", "copies", "late"), 0.1),
+    ],
+    ids=["1%", "5%", "20%", "copies", "late", "all"],
+)
+def test_t12_r10_content_survives_bad_weather(weather: dict[str, float], windowsize: int) -> None:
+    options = {"blksize": 512, "windowsize": windowsize, "tsize": 0}
+    limits = Limits(first_resend=0.1, least_resend=0.02, resend_cap=0.2)
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp:
+        assert fetch_in_bad_weather(tftp.address, "x", options, Weather(1, **weather), Weather(2, **weather)) == CONTENT
+
+
+def test_t12_fifty_clients_in_bad_weather() -> None:
+    limits = Limits(least_resend=0.05, first_resend=0.3, resend_cap=0.5)
+    results: list[bytes] = []
+
+    def one(seed: int) -> None:
+        out, back = (Weather(n, loss=0.05, copies=0.02, late=0.02) for n in (seed, -seed))
+        results.append(fetch_in_bad_weather(tftp.address, "x", {"blksize": 1024}, out, back))
+
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp:
+        threads = [threading.Thread(target=one, args=(seed,)) for seed in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [CONTENT] * 50
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_t12_a_lost_last_ack_is_no_failure(closed: bool) -> None:
+    limits = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.05, patience=0.2)
+    with running(from_dict({"x": CONTENT[:700]}), limits=limits) as tftp, Client(tftp.address) as client:
+        client.ask("x")
+        client.receive()
+        client.ack(1)
+        assert client.receive().number == 2
+        if closed:
+            client.socket.close()
+        assert [transfer.outcome for transfer in tftp.ended()] == ["complete"]
+        assert len(tftp.server) == 0
+
+
+def test_t12_a_client_that_dies_in_the_middle_is_given_up() -> None:
+    limits = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.05, patience=0.2)
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp, Client(tftp.address) as client:
+        client.ask("x")
+        client.receive()
+        client.ack(1)
+        (transfer,) = tftp.ended()
+    assert transfer.outcome == "timeout"
+    assert transfer.resends >= 2
+
+
+# Resolvers (T06)
+
+
+class Gate:
+    """A resolver that hangs on names with `hang` until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, wanted: Request) -> Content:
+        self.asked.append(wanted.name)
+        if wanted.name.startswith("hang"):
+            self.open.wait()
+        return CONTENT
+
+
+def test_t06_a_hanging_resolver_concerns_its_own_client_only() -> None:
+    gate = Gate()
+    try:
+        with running(gate, limits=Limits(resolvers=2, resolve_seconds=0.2)) as tftp, Client(tftp.address) as client:
+            client.ask("hang")
+            poll(lambda: gate.asked == ["hang"])
+            client.ask("hang")
+            assert fetch(tftp.address, "x") == CONTENT
+            packet = client.receive()
+            assert (packet.opcode, packet.number) == (ERROR, 0)
+            client.ask("hang")
+            assert fetch(tftp.address, "x") == CONTENT
+            assert gate.asked.count("hang") == 1, "a repeat does not hang a second thread"
+            gate.open.set()
+            client.ask("x")
+            assert client.rest() == CONTENT
+    finally:
+        gate.open.set()
+
+
+def test_t06_one_client_cannot_hold_all_threads() -> None:
+    gate = Gate()
+    limits = Limits(resolvers=3, resolve_seconds=60)
+    with running(gate, limits=limits) as tftp, Client(tftp.address) as first, Client(tftp.address) as second:
+        try:
+            for n, client in enumerate((first, second)):
+                client.ask(f"hang{n}")
+            poll(lambda: sorted(gate.asked) == ["hang0", "hang1"])
+
+            def noticed() -> bool:  # after a second they count as slow; then more of that address is dropped
+                with Client(tftp.address) as third:
+                    third.ask("x")
+                    tftp.barrier()
+                return tftp.server.counters["dropped_busy"] > 0
+
+            poll(noticed)
+            assert fetch(tftp.address, "x", source="127.0.0.2") == CONTENT
+            gate.open.set()
+            assert first.rest() == second.rest() == CONTENT
+        finally:
+            gate.open.set()
+
+
+def test_t06_when_all_threads_are_busy_requests_are_dropped_and_later_served() -> None:
+    gate = Gate()
+    limits = Limits(resolvers=1, waiting=1, resolve_seconds=60)
+    with running(gate, limits=limits) as tftp, Client(tftp.address) as first, Client(tftp.address) as dropped:
+        try:
+            first.ask("hang")
+            poll(lambda: gate.asked)
+            with Client(tftp.address) as queued:
+                queued.ask("x")
+                tftp.barrier()
+                dropped.ask("x")
+                tftp.barrier()
+                assert tftp.server.counters["dropped_busy"] == 1
+                gate.open.set()
+                assert queued.rest() == CONTENT
+            assert dropped.waiting() == []
+            dropped.ask("x")
+            assert dropped.rest() == CONTENT
+        finally:
+            gate.open.set()
+
+
+def test_t06_a_new_request_from_the_same_port_does_not_wait_for_the_old_one() -> None:
+    gate = Gate()
+    with running(gate) as tftp, Client(tftp.address) as client:
+        try:
+            client.ask("hang")
+            poll(lambda: gate.asked)
+            client.ask("x")
+            assert client.rest() == CONTENT
+            gate.open.set()
+            poll(lambda: tftp.server.counters["requests"] == 2)
+            tftp.barrier()
+            assert client.waiting() == []
+        finally:
+            gate.open.set()
+
+
+def test_a_server_stops_although_a_resolver_hangs() -> None:
+    gate = Gate()
+    try:
+        with running(gate) as tftp, Client(tftp.address) as client:
+            client.ask("hang")
+            poll(lambda: gate.asked)
+        assert not tftp.thread.is_alive()
+        assert tftp.transfers == []
+    finally:
+        gate.open.set()

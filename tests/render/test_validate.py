@@ -1,0 +1,139 @@
+"""Broken answer files are found before a machine sees them, with line and text."""
+
+import pytest
+
+from provisioner.errors import AnswerInvalid
+from provisioner.render import validate as module
+from provisioner.render.validate import Finding, kickstart_version, validate
+
+KICKSTART = "lang en_US.UTF-8\nrootpw --lock\n%pre\necho hello\n%end\n%packages\n@core\n%end\n"
+PRESEED = "d-i debian-installer/locale string en_US.UTF-8\nd-i keyboard-configuration/xkb-keymap select us\n"
+AUTOINSTALL = "#cloud-config\nautoinstall:\n  version: 1\n  storage: {}\n  user-data: {}\n"
+
+
+def check(kind: str, text: str, os: str = "rocky", version: str = "9.6") -> list[Finding]:
+    return validate(kind, text, os=os, version=version, template=f"{kind}/x.j2")
+
+
+def broken(kind: str, text: str) -> str:
+    with pytest.raises(AnswerInvalid) as caught:
+        check(kind, text)
+    assert caught.value.where == f"{kind}/x.j2"
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("os", "version", "syntax"),
+    [
+        ("rocky", "9.6", "RHEL9"),
+        ("rhel", "8", "RHEL8"),
+        ("alma", "10.1", "RHEL10"),
+        ("centos", "7", "RHEL7"),
+        ("fedora", "41", "F41"),
+        ("debian", "12", None),
+        ("rocky", "stream", None),
+    ],
+)
+def test_kickstart_versions(os: str, version: str, syntax: str | None) -> None:
+    assert kickstart_version(os, version) == syntax
+
+
+def test_good_files_pass() -> None:
+    assert check("kickstart", KICKSTART) == []
+    assert all(finding.level == "warning" for finding in check("preseed", PRESEED))
+    assert check("autoinstall", AUTOINSTALL) == []
+    assert check("script", "#!/bin/sh\necho ok\n") == []
+    assert check("ipxe", "anything") == []
+
+
+def test_kickstart_errors_have_line_and_text() -> None:
+    message = broken("kickstart", KICKSTART.replace("rootpw", "rootpww"))
+    assert "line 2" in message and "rootpww" in message
+    message = broken("kickstart", KICKSTART + "network --nonsense\n")
+    assert "line 9" in message and "--nonsense" in message
+
+
+def test_kickstart_scripts_are_parsed_by_bash() -> None:
+    message = broken("kickstart", KICKSTART.replace("echo hello", "if true; then"))
+    assert "shell" in message and "line 5" in message
+    assert (
+        check("kickstart", KICKSTART.replace("%pre\necho hello", "%pre --interpreter=/usr/bin/python3\nif True: pass"))
+        == []
+    )
+    assert "shell" in broken("kickstart", KICKSTART.replace("%pre\necho hello", "%pre --interpreter=/bin/bash\n((("))
+
+
+def test_an_unknown_kickstart_version_is_a_warning() -> None:
+    for version in ("99", "unknown"):
+        (finding,) = check("kickstart", KICKSTART, version=version)
+        assert finding.level == "warning" and "not validated" in finding.message
+
+
+def test_a_missing_ksvalidator_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra `validate` is optional; its absence must not stop a build, but be said."""
+    find = module._program
+    monkeypatch.setattr(module, "_program", lambda name: None if name == "ksvalidator" else find(name))
+    (finding,) = check("kickstart", "nonsense\n")
+    assert finding == Finding("warning", 0, "", "not validated: install the extra `validate` (pykickstart)")
+
+
+def test_a_validator_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(AnswerInvalid, match="did not end"):
+        check("kickstart", KICKSTART)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("d-i partman/confirm", "line 3"),
+        ("d-i partman/confirm bolean true", "line 3"),
+        ("d-i partman/confirm boolean yes", "true or false"),
+        ("d-i debian-installer/locale string de_DE.UTF-8", "already answered on line 1"),
+        ("nonsense", "line 3"),
+    ],
+)
+def test_preseed_errors(line: str, said: str) -> None:
+    message = broken("preseed", f"{PRESEED}{line}\n")
+    assert said in message and line.rsplit(maxsplit=1)[-1] in message
+
+
+def test_preseed_without_mandatory_answers() -> None:
+    assert "keyboard-configuration/xkb-keymap" in broken("preseed", PRESEED.splitlines()[0] + "\n")
+
+
+def test_preseed_continued_lines_are_one_answer() -> None:
+    text = PRESEED + "d-i partman-auto/expert_recipe string one \\\n  two \\\n  three\n"
+    assert all(finding.level == "warning" for finding in check("preseed", text))
+
+
+def test_preseed_scripts_in_comments_are_parsed() -> None:
+    message = broken("preseed", PRESEED + "#early| echo a\n#early| if true; then\n")
+    assert "shell" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (AUTOINSTALL.replace("#cloud-config\n", ""), "#cloud-config"),
+        (AUTOINSTALL.replace("version: 1", "version: 2"), "version must be 1"),
+        (AUTOINSTALL.replace("  user-data: {}\n", ""), "identity or user-data"),
+        ("#cloud-config\nhostname: x\n", "the key autoinstall"),
+        ("#cloud-config\nautoinstall: {version: [\n", "YAML"),
+        ("#cloud-config\n- a\n", "the key autoinstall"),
+        (AUTOINSTALL + "  packages: vim\n", "autoinstall.packages"),
+        (AUTOINSTALL + "  early-commands: ['if true; then']\n", "early-commands: shell"),
+        ("#cloud-config\n" + "[" * 5000, "YAML"),
+    ],
+)
+def test_autoinstall_errors(text: str, said: str) -> None:
+    assert said in broken("autoinstall", text)
+
+
+def test_s36_yaml_makes_no_objects() -> None:
+    assert "YAML" in broken("autoinstall", "#cloud-config\nautoinstall: !!python/object/apply:os.system ['true']\n")
+
+
+def test_script_errors_have_their_line() -> None:
+    message = broken("script", "#!/bin/sh\necho ok\nfi\n")
+    assert "line 3" in message
