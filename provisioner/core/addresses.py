@@ -70,7 +70,7 @@ def normal_cidr(text: str) -> str:
         raise MalformedAddress(f"{text[:80]!r} has no prefix length", hint="write it as 10.0.2.0/24")
     try:
         # IPNetwork alone would take 10.1/16 for 10.1.0.0/16.
-        network = netaddr.IPNetwork(f"{normal_ip(text.split('/')[0])}/{text.strip().split('/', 1)[1]}")
+        network = netaddr.IPNetwork(f"{normal_ip(text.split('/', maxsplit=1)[0])}/{text.strip().split('/', 1)[1]}")
     except (netaddr.AddrFormatError, ValueError, TypeError) as error:
         raise MalformedAddress(f"{text[:80]!r} is not a network") from error
     if network.ip != network.network:

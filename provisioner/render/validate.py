@@ -118,7 +118,7 @@ def _kickstart(text: str, syntax: str | None) -> Iterator[Finding]:
     ran = _run(["ksvalidator", "-v", syntax], text, ".ks")
     if ran is None:
         yield Finding("warning", 0, "", "not validated: install the extra `validate` (pykickstart)")
-    elif "Version" in ran[1] and "not supported" in ran[1]:
+    elif "is not supported by pykickstart" in ran[1]:
         yield Finding("warning", 0, "", f"not validated: ksvalidator knows no version {syntax}")
     elif ran[0] != 0:
         yield from _ksvalidator_findings(text, ran[1])

@@ -156,6 +156,9 @@ def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
         world = _look(session, mac)
         if world.build is not None:
             lock(session, world.build)
+            # Another fetch may have opened the attempt while this one waited for the row.
+            session.expire_all()
+            world = _look(session, mac)
         moment = now()
         decision = decide(facts(world, request.source, moment))
         if world.build is not None:
@@ -211,7 +214,7 @@ def _note(session: Session, request: BootRequest, world: _World, decision: BootD
 
 def _script(session: Session, site: Site, request: BootRequest, world: _World, decision: BootDecision) -> str:
     if decision.next_boot is NextBoot.BUILD and world.build is not None:
-        if world.attempt is None or decision.opens_attempt:  # only looked at
+        if world.attempt is None or (request.peek and decision.opens_attempt):
             return f"#!ipxe\n# {decision.reason}\n"
         name = "grub" if request.loader == "grub" else "ipxe"
         return fill(sealed_text(session, world.build.id, name), marker_values(site, world.attempt))

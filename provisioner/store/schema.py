@@ -17,7 +17,7 @@ def current(engine: Engine) -> str | None:
     with read(engine) as session:
         if not inspect(session.connection()).has_table("alembic_version"):
             return None
-        return session.scalar(text("SELECT version_num FROM alembic_version"))
+        return str(session.scalar(text("SELECT version_num FROM alembic_version")))
 
 
 def known() -> list[str]:

@@ -107,6 +107,29 @@ def test_descriptors_are_closed_when_transfers_end(tmp_path: Path) -> None:
     assert open_here() == 0
 
 
+def test_t06_content_that_nobody_waits_for_any_more_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(noise(2000))
+    gate, asked = threading.Event(), threading.Event()
+
+    def resolve(wanted: Request) -> Content:
+        if wanted.name == "y":
+            return b"other"
+        asked.set()
+        gate.wait()
+        return opened(path)
+
+    with running(resolve) as tftp, Client(tftp.address) as client:
+        client.ask("x")
+        asked.wait()
+        client.ask("y")
+        assert client.rest() == b"other"
+        before = tftp.server.counters["abandoned"]
+        gate.set()
+        poll(lambda: tftp.server.counters["abandoned"] == before + 1)
+        assert not any(_target(fd) == path for fd in Path("/proc/self/fd").iterdir())
+
+
 def _target(fd: Path) -> Path | None:
     try:
         return fd.readlink()
@@ -330,7 +353,7 @@ def test_t04_what_is_not_a_regular_file_is_an_error_and_is_closed(tmp_path: Path
         elif kind == "longer":
             path.write_bytes(b"short")
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        return OpenFile(fd, 100)
+        return OpenFile(fd, 100 if kind == "longer" else 0)
 
     with running(resolve) as tftp, Client(tftp.address) as client:
         client.ask("bad")

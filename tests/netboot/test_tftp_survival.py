@@ -199,6 +199,7 @@ def test_t12_an_ack_that_comes_after_all_resends_is_still_taken() -> None:
     with running(from_dict({"x": CONTENT}), limits=limits) as tftp, Client(tftp.address) as client:
         client.ask("x", {"tsize": 0})
         assert [client.receive().opcode for _ in range(3)] == [OACK] * 3
+        poll(lambda: (session := tftp.server._sessions.any()) is not None and session.lingering)
         client.ack(0)
         content = bytearray()
         block = 0
@@ -334,6 +335,22 @@ def test_r10_a_lost_block_in_a_window_is_sent_again_at_once() -> None:
         assert [transfer.resends for transfer in tftp.ended()] == [6]
 
 
+def test_r09_r10_a_lost_block_is_known_by_its_number_after_the_wrap() -> None:
+    content = random.Random(9).randbytes(8 * 65_550)
+    with running(from_dict({"x": content}), limits=PATIENT) as tftp, Client(tftp.address) as client:
+        client.ask("x", {"blksize": 8, "windowsize": 4})
+        client.receive()
+        client.ack(0)
+        for last in range(4, 65_537, 4):
+            assert [client.receive().number for _ in range(4)] == [n & 0xFFFF for n in range(last - 3, last + 1)]
+            client.ack(last)
+        assert [client.receive().number for _ in range(4)] == [1, 2, 3, 4]
+        client.ack(65_538)
+        assert [client.receive().number for _ in range(4)] == [3, 4, 5, 6]
+        client.ack(65_542)
+        assert content[: 8 * 65_542] + client.rest(blksize=8, window=4, acknowledged=65_542) == content
+
+
 @pytest.mark.parametrize("windowsize", [1, 8])
 @pytest.mark.parametrize(
     "weather",
@@ -373,7 +390,7 @@ def test_t12_fifty_clients_in_bad_weather() -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_t12_a_lost_last_ack_is_no_failure(closed: bool) -> None:
-    limits = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.05, patience=0.2)
+    limits = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.05, patience=60.0 if closed else 0.2)
     with running(from_dict({"x": CONTENT[:700]}), limits=limits) as tftp, Client(tftp.address) as client:
         client.ask("x")
         client.receive()
@@ -383,6 +400,31 @@ def test_t12_a_lost_last_ack_is_no_failure(closed: bool) -> None:
             client.socket.close()
         assert [transfer.outcome for transfer in tftp.ended()] == ["complete"]
         assert len(tftp.server) == 0
+
+
+def test_a_port_that_closes_in_the_middle_ends_the_transfer() -> None:
+    limits = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.05, patience=60.0)
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp:
+        with Client(tftp.address) as client:
+            client.ask("x")
+            client.receive()
+            client.ack(1)
+            client.receive()
+        assert [transfer.outcome for transfer in tftp.ended()] == ["aborted"]
+
+
+def test_t12_patience_counts_from_the_last_progress() -> None:
+    limits = Limits(first_resend=0.02, least_resend=0.02, resend_cap=0.02, patience=1.0)
+    with running(from_dict({"x": CONTENT}), limits=limits) as tftp, Client(tftp.address) as client:
+        client.ask("x", {"blksize": 1000})
+        client.receive()
+        client.ack(0)
+        for block in range(1, 22):  # each block four times: more than a second in all
+            heard = 0
+            while heard < 4:
+                heard += client.receive().number == block
+            client.ack(block)
+        assert [transfer.outcome for transfer in tftp.ended()] == ["complete"]
 
 
 def test_t12_a_client_that_dies_in_the_middle_is_given_up() -> None:

@@ -98,7 +98,7 @@ class Resolver:
             self._closed = True
         self._pool.close(finish=False, seconds=0.5)
         for _, answer in self.finished():
-            _discard(answer)
+            discard(answer)
 
     def _forget_slow(self, client: str) -> None:
         self._slow[client] -= 1
@@ -112,7 +112,7 @@ class Resolver:
             if not self._closed:
                 self._finished.append((pending, answer))
                 answer = None
-        _discard(answer)
+        discard(answer)
         self._wake()
 
     def _look(self, pending: Pending) -> Answer:
@@ -129,6 +129,7 @@ class Resolver:
             return Failure(SERVER_ERROR, "error")
 
 
-def _discard(answer: Answer) -> None:
+def discard(answer: Answer) -> None:
+    """Close the content, if it is any, of an answer that nobody wants."""
     if answer is not None and not isinstance(answer, Failure):
         answer.close()

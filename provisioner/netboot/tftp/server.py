@@ -20,7 +20,7 @@ from provisioner.netboot.tftp.pace import Alarm, Timers
 from provisioner.netboot.tftp.packets import BAD_NAME, SERVER_ERROR, Refusal, encode_error, parse_request
 from provisioner.netboot.tftp.pool import Pool
 from provisioner.netboot.tftp.rationed import RationedLog
-from provisioner.netboot.tftp.resolving import Failure, Pending, Resolver
+from provisioner.netboot.tftp.resolving import Failure, Pending, Resolver, discard
 from provisioner.netboot.tftp.session import Asked, Session
 from provisioner.netboot.tftp.sessions import Key, Sessions
 from provisioner.netboot.tftp.sockets import Arrival, Listener, connect, largest_block
@@ -202,11 +202,13 @@ class TftpServer:
             wanted = not pending.cancelled
             self._timers.cancel(pending)
             self._forget(pending)
-            if isinstance(answer, Failure):
-                if wanted:
-                    self._fail(pending, answer)
+            if not wanted:
+                discard(answer)
+                self._count("abandoned")
+            elif isinstance(answer, Failure):
+                self._fail(pending, answer)
             elif answer is not None:
-                self._serve_content(pending, answer, wanted=wanted)
+                self._serve_content(pending, answer)
 
     def _forget(self, pending: Pending) -> None:
         """Nobody waits for this any more. Its alarm runs on: a thread that hangs must be noticed all the same."""
@@ -221,10 +223,10 @@ class TftpServer:
         seconds = time.monotonic() - pending.asked_at
         self._report(Transfer(request.name, request.client, 0, 0, DEFAULT_BLKSIZE, 1, seconds, 0, failure.outcome))
 
-    def _serve_content(self, pending: Pending, reader: Reader, *, wanted: bool) -> None:
+    def _serve_content(self, pending: Pending, reader: Reader) -> None:
         session = None
         try:
-            session = self._open(pending, reader) if wanted else None
+            session = self._open(pending, reader)
         except OSError:
             self._count("no_socket")
         finally:

@@ -1,0 +1,37 @@
+# Shared by the scripts: where we are, what Debian must give, the virtual environment.
+# shellcheck shell=bash
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${PROVISIONER_VENV:-$root/.venv}
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# need PACKAGE...: install what Debian has not installed yet; without root, say what is missing and go on.
+need() {
+    local package missing=()
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)); then
+        say "not installed (as root: apt install ${missing[*]})"
+        return 0
+    fi
+    say "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null \
+        || die "apt could not install ${missing[*]}: see its message above"
+}
+
+# environment LOCK: the virtual environment with exactly what the lock says, made again only when that changed.
+environment() {
+    local lock=$root/scripts/$1 stamp
+    stamp=$(sha256sum "$lock" "$root/pyproject.toml" | sha256sum | cut -c1-64)
+    [[ -f $venv/.installed-$1 && $(<"$venv/.installed-$1") == "$stamp" ]] && return 0
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed: $(python3 -V)"
+    [[ -x $venv/bin/python ]] || python3 -m venv "$venv" || die "python3 -m venv failed: apt install python3-venv"
+    say "installing the locked dependencies into $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -e "$root"
+    echo "$stamp" >"$venv/.installed-$1"
+}

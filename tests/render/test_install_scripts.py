@@ -1,0 +1,361 @@
+"""The scripts inside the shipped answer files, run by real shells against a real HTTP server."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provisioner.render.confined import Job, render
+from tests.render.context import URLS, context, profile, sources
+from tests.render.recorder import Asked, Recorder, recorder
+
+HASH = "$6$salt$hash./XYZ"
+SHELLS = {"bash": ["bash"], "dash": ["dash"], "busybox": ["busybox", "sh"]}
+FAKE = '#!/bin/sh\nprintf "%s\\n" "$(basename "$0") $*" >>"$FAKES/log"\n'
+
+
+class Installer:
+    """Runs one script of an answer file where nothing real can be touched: fake sleep, debconf-set, curtin; no curl."""
+
+    def __init__(self, place: Path, shell: str, client: str) -> None:
+        self.place, self.shell = place, SHELLS[shell]
+        self.tools = place / "bin"
+        self.tools.mkdir()
+        for name in ("sleep", "debconf-set", "chroot", "restorecon"):
+            (self.tools / name).write_text(FAKE)
+            (self.tools / name).chmod(0o755)
+        real = [
+            "cat",
+            "tr",
+            "sed",
+            "awk",
+            "mktemp",
+            "rm",
+            "tail",
+            "sort",
+            "readlink",
+            "mkdir",
+            "chmod",
+            "ln",
+            "cp",
+            "mv",
+        ]
+        for name in [*real, "basename", "env", "head", "uname", client]:
+            (self.tools / name).symlink_to(str(shutil.which(name)))
+
+    def run(self, script: str, server: Recorder, variables: Mapping[str, str] | None = None) -> "Ran":
+        path = self.place / "script.sh"
+        path.write_text(filled(script, server.url).replace("/tmp/provisioner", f"{self.place}/tmp"))
+        environment = {"PATH": str(self.tools), "FAKES": str(self.place), **(variables or {})}
+        program = str(shutil.which(self.shell[0]))
+        done = subprocess.run(
+            [program, *self.shell[1:], str(path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        log = self.place / "log"
+        return Ran(done.returncode, done.stdout + done.stderr, log.read_text() if log.exists() else "")
+
+
+class Ran:
+    """How a script ended, what it said, and which fakes it called."""
+
+    def __init__(self, status: int, output: str, fakes: str) -> None:
+        self.status, self.output, self.fakes = status, output, fakes
+
+
+def filled(text: str, url: str) -> str:
+    return re.sub(r"@@provisioner:(\w+)@@", lambda found: url if found[1] == "boot_url" else found[1], text)
+
+
+def answer_of(name: str, **changes: Any) -> str:
+    (text,) = render([Job(profile(name)["template"], context(name, **changes))], sources())
+    assert isinstance(text, str), text
+    return text
+
+
+def kickstart_script(section: str, **changes: Any) -> str:
+    text = answer_of("rocky9", **changes)
+    found = re.findall(rf"(?ms)^{section}[^\n]*\n(.*?)^%end$", text)
+    return str(found[-1])
+
+
+def preseed_script(part: str, **changes: Any) -> str:
+    lines = answer_of("debian12", **changes).splitlines()
+    return "".join(f"{line.removeprefix(f'#{part}| ')}\n" for line in lines if line.startswith(f"#{part}| "))
+
+
+def autoinstall_script(key: str, **changes: Any) -> str:
+    (command,) = yaml.safe_load(answer_of("ubuntu2404", **changes))["autoinstall"][key]
+    return str(command)
+
+
+def all_well(asked: Asked, before: int) -> tuple[int, bytes]:
+    """A server to which everything is fine."""
+    if asked.path.endswith("/secret/root_password"):
+        return 200, HASH.encode()
+    return 200, b"#!/bin/sh\ntrue\n" if asked.path.endswith("/handoff") else b"ok"
+
+
+def machine_disks(place: Path, **sizes: int) -> dict[str, str]:
+    """A fake /sys with disks (GiB by name); the block devices themselves are real nodes of a ram disk's numbers."""
+    for name, size in sizes.items():
+        disk = place / "sys/block" / name
+        disk.mkdir(parents=True)
+        (disk / "size").write_text(f"{size * 2 * 1024 * 1024}\n")
+        (disk / "removable").write_text("1\n" if name == "sdz" else "0\n")
+        (disk / "ro").write_text("0\n")
+    return {"provisioner_sys": str(place / "sys")}
+
+
+@pytest.fixture(params=[("bash", "curl"), ("dash", "wget"), ("busybox", "wget")], ids=lambda pair: "-".join(pair))
+def installer(request: pytest.FixtureRequest, tmp_path: Path) -> Installer:
+    """Anaconda has bash and curl, Ubuntu dash, Debian's installer busybox and GNU wget."""
+    (tmp_path / "tmp").mkdir()
+    return Installer(tmp_path, *request.param)
+
+
+def a_disk() -> str:
+    """A block device of this host; it is only looked at."""
+    disks = [str(path) for path in Path("/dev").iterdir() if path.is_block_device()]
+    if not disks:
+        pytest.skip("this host has no block device at all")
+    return disks[0]
+
+
+PRE = {
+    "kickstart": lambda **changes: kickstart_script("%pre", **changes),
+    "autoinstall": lambda **changes: autoinstall_script("early-commands", **changes),
+    "preseed": lambda **changes: preseed_script("early", **changes) + preseed_script("disk", **changes),
+}
+
+
+@pytest.mark.parametrize("kind", PRE)
+def test_the_early_stage_reports_unwraps_and_tells_the_disk(installer: Installer, kind: str) -> None:
+    disk = a_disk()
+    (installer.place / "autoinstall.yaml").write_text("path: PROVISIONER_DISK\n")
+    script = PRE[kind](parameters={"disk": disk}).replace("/run/provisioner", f"{installer.place}/tmp")
+    with recorder(all_well) as server:
+        ran = installer.run(script, server, {"provisioner_autoinstall": str(installer.place / "autoinstall.yaml")})
+    assert ran.status == 0, ran.output
+    assert server.steps() == ["installer", "disk"]
+    (secret,) = [each for each in server.asked if "/secret/" in each.path]
+    assert re.fullmatch(r"nonce=[0-9a-f-]{36}", secret.body.decode())
+    assert secret.path == "/build/answer_token/secret/root_password"
+    assert HASH not in ran.output
+    tmp = installer.place / "tmp"
+    if kind == "kickstart":
+        assert (tmp / "root.ks").read_text() == f"rootpw --iscrypted '{HASH}'\n"
+        assert (tmp / "root.ks").stat().st_mode & 0o777 == 0o600
+        name = disk.removeprefix("/dev/")
+        assert (tmp / "disk.ks").read_text() == (
+            f"ignoredisk --only-use={name}\nclearpart --all --initlabel --drives={name}\n"
+        )
+    elif kind == "autoinstall":
+        assert (tmp / "root").read_text() == f"root:{HASH}\n"
+        assert (tmp / "root").stat().st_mode & 0o777 == 0o600
+        assert (installer.place / "autoinstall.yaml").read_text() == f"path: {disk}\n"
+    else:
+        assert f"debconf-set passwd/root-password-crypted {HASH}\n" in ran.fakes
+        assert f"debconf-set partman-auto/disk {disk}\ndebconf-set grub-installer/bootdev {disk}\n" in ran.fakes
+        assert (
+            "debconf-set mirror/http/hostname mirror.example.com\ndebconf-set mirror/http/directory /debian\n" in ran.fakes
+        )
+
+
+@pytest.mark.parametrize("kind", PRE)
+def test_r01_without_an_acknowledged_disk_step_nothing_goes_on(installer: Installer, kind: str) -> None:
+    """The guard against a second wipe rests on the server knowing of the first."""
+
+    def refuses_disk(asked: Asked, before: int) -> tuple[int, bytes]:
+        if asked.path.endswith("/event") and asked.form["step"] == "disk":
+            return 503, b""
+        return all_well(asked, before)
+
+    script = PRE[kind](parameters={"disk": a_disk()}).replace("/run/provisioner", f"{installer.place}/tmp")
+    with recorder(refuses_disk) as server:
+        ran = installer.run(script, server)
+    assert ran.status == 1
+    assert server.steps() == ["installer", *["disk"] * 8, "failed"]
+    assert not (installer.place / "tmp/disk.ks").exists()
+    assert "partman-auto/disk" not in ran.fakes
+
+
+@pytest.mark.parametrize("kind", PRE)
+@pytest.mark.parametrize("answer", [(410, b""), (200, b""), (200, b"x'; reboot"), (200, b"two\nlines")])
+def test_s23_a_secret_that_is_not_to_be_had_stops_it(
+    installer: Installer, kind: str, answer: tuple[int, bytes]
+) -> None:
+    def refuses(asked: Asked, before: int) -> tuple[int, bytes]:
+        return answer if "/secret/" in asked.path else all_well(asked, before)
+
+    script = PRE[kind](parameters={"disk": a_disk()}).replace("/run/provisioner", f"{installer.place}/tmp")
+    with recorder(refuses) as server:
+        ran = installer.run(script, server)
+    assert ran.status == 1
+    assert server.steps() == ["installer", "failed"]
+    nonces = {each.body for each in server.asked if "/secret/" in each.path}
+    assert len(nonces) == 1
+    assert not (installer.place / "tmp/root.ks").exists()
+
+
+def test_auto_takes_the_smallest_fixed_disk_of_at_least_8_gib(installer: Installer) -> None:
+    """Not the smaller removable one, not one that is too small, not a virtual one."""
+    variables = machine_disks(installer.place, sda=500, sdb=240, sdc=4, sdz=16, loop0=100, sr0=9)
+    script = kickstart_script("%pre").replace('[ -b "$disk" ]', '[ -n "$disk" ]')
+    with recorder(all_well) as server:
+        ran = installer.run(script, server, variables)
+    assert ran.status == 0, ran.output
+    assert "ignoredisk --only-use=sdb\n" in (installer.place / "tmp/disk.ks").read_text()
+    (event,) = [each for each in server.asked if each.path.endswith("/event") and each.form["step"] == "disk"]
+    assert event.form["message"] == "installing to /dev/sdb"
+
+
+def test_no_disk_is_a_failure_that_lists_what_there_is(installer: Installer) -> None:
+    variables = machine_disks(installer.place, sda=4)
+    with recorder(all_well) as server:
+        ran = installer.run(kickstart_script("%pre"), server, variables)
+    assert ran.status == 1
+    assert server.steps() == ["installer", "failed"]
+    assert "4294967296 /dev/sda" in server.asked[-1].form["message"]
+
+
+LAST = {
+    "kickstart": lambda **changes: kickstart_script("%post", **changes),
+    "preseed": lambda **changes: preseed_script("late", **changes),
+    "autoinstall": lambda **changes: autoinstall_script("late-commands", **changes),
+}
+
+
+@pytest.mark.parametrize("kind", LAST)
+def test_r01_built_is_repeated_until_it_is_acknowledged(installer: Installer, kind: str) -> None:
+    """And the handoff script and its unit are in the new system by then."""
+
+    def busy(asked: Asked, before: int) -> tuple[int, bytes]:
+        return (503, b"") if asked.path.endswith("/event") and before < 4 else all_well(asked, before)
+
+    root = installer.place / "target"
+    (root / "root").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (installer.place / "tmp/target.sh").write_text("true\n")
+    (installer.place / "tmp/root").write_text(f"root:{HASH}\n")
+    script = LAST[kind]().replace("/mnt/sysroot", str(root)).replace("/run/provisioner", f"{installer.place}/tmp")
+    # The installers' environment is cleared for programs of the new system; the fake must still be found.
+    script = script.replace("PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"PATH={installer.tools} FAKES={installer.place}")
+    with recorder(busy) as server:
+        ran = installer.run(script, server, {"provisioner_root": str(root)})
+    assert ran.status == 0, ran.output
+    assert server.steps() == ["built"] * 5
+    handoff = root / "etc/provisioner/handoff.sh"
+    assert handoff.read_text() == "#!/bin/sh\ntrue\n"
+    assert handoff.stat().st_mode & 0o777 == 0o700
+    assert (root / "etc/systemd/system/multi-user.target.wants/provisioner-handoff.service").is_symlink()
+    assert not (root / "root/provisioner-target.sh").exists()
+    pauses = [int(line.split()[1]) for line in ran.fakes.splitlines() if line.startswith("sleep")]
+    assert pauses == [2, 4, 8, 16]
+
+
+def test_built_is_given_up_after_half_an_hour(installer: Installer) -> None:
+    root = installer.place / "target"
+    (root / "etc").mkdir(parents=True)
+    script = kickstart_script("%post", handoff={"tool": "none"}).replace("/mnt/sysroot", str(root))
+    with recorder(lambda asked, before: (503, b"")) as server:
+        ran = installer.run(script, server)
+    pauses = [int(line.split()[1]) for line in ran.fakes.splitlines() if line.startswith("sleep")]
+    assert 25 * 60 <= sum(pauses) <= 35 * 60
+    assert max(pauses) == 64
+    assert "did not acknowledge" in ran.output
+    assert not (root / "etc/provisioner").exists()
+
+
+def test_a_handoff_that_cannot_be_fetched_is_a_failure(installer: Installer) -> None:
+    root = installer.place / "target"
+    (root / "etc").mkdir(parents=True)
+
+    def gone(asked: Asked, before: int) -> tuple[int, bytes]:
+        return (403, b"") if asked.path.endswith("/handoff") else all_well(asked, before)
+
+    with recorder(gone) as server:
+        ran = installer.run(kickstart_script("%post").replace("/mnt/sysroot", str(root)), server)
+    assert ran.status == 1
+    assert server.steps() == ["failed"]
+
+
+def test_r13_a_failed_installation_sends_its_log(installer: Installer) -> None:
+    """The end of it, as an inert form value, whatever is in it."""
+    log = installer.place / "tmp-anaconda.log"
+    log.write_bytes(b"first\n" + b"x" * 100_000 + b"\n100% done & a=b + c; \x1b[31m\xff \xc3\xa9\nlast line\n")
+    script = kickstart_script("%onerror").replace("/tmp/anaconda.log /tmp/program.log", str(log))
+    script = script.replace("/tmp/provisioner-*.log", "").replace(
+        "/tmp/provisioner-error.log", f"{installer.place}/error"
+    )
+    with recorder(all_well) as server:
+        ran = installer.run(script, server)
+    assert ran.status == 0, ran.output
+    (event,) = server.asked
+    assert event.form["step"] == "failed"
+    text = event.form["log"]
+    assert text.endswith("100% done & a=b + c; [31m\ufffd é\nlast line")
+    assert "first" not in text
+    assert 60_000 < len(text) <= 61_440
+
+
+def test_users_and_keys(tmp_path: Path) -> None:
+    """Run with fakes for what changes the system; the keys land in files nobody else reads."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("useradd", "chown"):
+        (tools / name).write_text(FAKE)
+    (tools / "getent").write_text(f'#!/bin/sh\necho "$2:x:0:0::{tmp_path}/home/$2:/bin/sh"\n')
+    (tools / "id").write_text('#!/bin/sh\n[ "$1" = -g ] && echo 0\n')
+    (tools / "restorecon").write_text("#!/bin/sh\n")
+    for path in tools.iterdir():
+        path.chmod(0o755)
+    key = "ssh-ed25519 AAAA it's $HOME `id`"
+    parameters = {
+        "ssh_keys": [key],
+        "users": [{"name": "ops", "ssh_keys": ["k1", "k2"], "sudo": True}, {"name": "dev"}],
+    }
+    script = preseed_script("target", parameters=parameters).replace("/etc/sudoers.d", f"{tmp_path}/sudoers")
+    for shell in SHELLS.values():
+        shutil.rmtree(tmp_path / "home", ignore_errors=True)
+        shutil.rmtree(tmp_path / "sudoers", ignore_errors=True)
+        environment = {"PATH": f"{tools}:/usr/bin:/bin", "FAKES": str(tmp_path)}
+        subprocess.run([*shell, "-e", "-c", script], env=environment, check=True, timeout=60)
+        assert (tmp_path / "home/root/.ssh/authorized_keys").read_text() == f"{key}\n"
+        assert (tmp_path / "home/ops/.ssh/authorized_keys").read_text() == "k1\nk2\n"
+        assert (tmp_path / "home/ops/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "sudoers/provisioner-1").read_text() == "ops ALL=(ALL) NOPASSWD: ALL\n"
+        assert not (tmp_path / "sudoers/provisioner-2").exists()
+    assert (tmp_path / "log").read_text().count("useradd --create-home --shell /bin/bash dev") == 3
+
+
+def test_the_static_network_of_debian_is_written_by_mac(tmp_path: Path) -> None:
+    for name, mac in (("enp1s0", "52:54:00:12:34:56"), ("enp2s0", "52:54:00:12:34:57")):
+        (tmp_path / "net" / name).mkdir(parents=True)
+        (tmp_path / "net" / name / "address").write_text(f"{mac}\n")
+    script = preseed_script("late", static=True)
+    part = script[script.index("provisioner_nic() {") : script.index("# The installer exports")]
+    part = part.replace("/sys/class/net", str(tmp_path / "net"))
+    (tmp_path / "etc/network").mkdir(parents=True)
+    for shell in SHELLS.values():
+        subprocess.run([*shell, "-c", f"root={tmp_path}\n{part}"], check=True, timeout=60)
+        text = (tmp_path / "etc/network/interfaces").read_text()
+        assert "\nauto enp1s0\niface enp1s0 inet static\n    address 10.0.2.11/24\n    gateway 10.0.2.1\n" in text
+        assert "    dns-nameservers 10.0.2.1 10.0.2.2\n" in text
+        assert text.endswith("\nauto enp2s0\niface enp2s0 inet static\n    address 10.0.3.11/24\n")
+
+
+def test_urls_of_the_context_are_all_that_scripts_talk_to() -> None:
+    """Every address in a rendered answer file is a marker, a value of the profile, or a local path."""
+    text = answer_of("rocky9")
+    assert set(re.findall(r"https?://[^\s'\"]+", text)) == set()
+    assert set(re.findall(r"@@provisioner:boot_url@@[^\s'\"]*", text)) <= set(URLS.values())
