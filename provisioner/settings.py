@@ -148,14 +148,14 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         raise InvalidSettings(f"the file cannot be read: {error}", where=str(path), hint="check its mode") from error
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InvalidSettings(f"not YAML: {error}", where=str(path), hint="mend the file") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise InvalidSettings("not a mapping of settings", where=str(path), hint="write lines like `tls: off`")
     # YAML 1.1 reads a bare off as false.
-    return {key: ("on" if value else "off") if isinstance(value, bool) else value for key, value in values.items()}
+    return {str(key): ("on" if value else "off") if isinstance(value, bool) else value for key, value in values.items()}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -164,5 +164,5 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENV_PREFIX) or variable in _ENV_OF_THE_CLI:
             continue
         key = variable.removeprefix(ENV_PREFIX).lower()
-        values[key] = tuple(text.split(",")) if key == "trusted_proxies" and text else text
+        values[key] = tuple(filter(None, text.split(","))) if key == "trusted_proxies" else text
     return values

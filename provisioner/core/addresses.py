@@ -7,7 +7,7 @@ import netaddr
 
 from provisioner.errors import AddressOutsideSubnet, MalformedAddress, MalformedMac
 
-_INTERFACE_PREFIX = re.compile(r"^net\d+[=/:_ -]", re.IGNORECASE)
+_INTERFACE_PREFIX = re.compile(r"^net[0-9]+[=/:_ -]", re.IGNORECASE)
 _GROUPED = re.compile(r"^[0-9a-f]{1,2}(?:([:-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2})*$")
 _DOTTED = re.compile(r"^[0-9a-f]{4}(?:\.[0-9a-f]{4})+$")
 _BARE = re.compile(r"^[0-9a-f]+$")

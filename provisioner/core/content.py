@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from provisioner.core.markers import refuse_markers
 from provisioner.core.names import object_name, parameter_name, template_name
-from provisioner.core.parameters import check_kernel_options
+from provisioner.core.parameters import check_kernel_options, check_plain
 from provisioner.errors import MalformedContent, ProvisionerError
 
 
@@ -76,10 +76,19 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes a value that stands twice twice, since aliases would be refused."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 def load_yaml(text: str, where: str) -> Any:
@@ -93,7 +102,8 @@ def load_yaml(text: str, where: str) -> Any:
         raise MalformedContent(
             f"broken YAML: {error.problem}", where=f"{where}:{line}", hint="mend the file at this line"
         ) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML's constructors of tagged scalars trust their text: `!!int ''`, `!!bool x`, `!!timestamp x`.
         raise MalformedContent(f"broken YAML: {error}", where=where, hint="mend the file") from error
 
 
@@ -131,6 +141,7 @@ def _check_values(content: ProfileContent) -> None:
         parameter_name(name)
     for key in ("parameters", "handoff", "description"):
         refuse_markers(getattr(content, key), key)
+        check_plain(getattr(content, key), key)
     check_kernel_options(content.kernel_options, "kernel_options")
     if content.template is not None:
         template_name(content.template)
@@ -152,4 +163,8 @@ def dump_profile(content: dict[str, Any]) -> str:
     for key in ("distro", "image"):
         if isinstance(kept.get(key), dict) and set(kept[key]) == {"name"}:
             kept[key] = kept[key]["name"]
-    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(kept, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
+    if set(text) & set("\x85\u2028\u2029"):
+        # PyYAML folds lines at these, so that they would come back as line ends or spaces.
+        text = yaml.dump(kept, Dumper=_PlainDumper, sort_keys=False)
+    return text

@@ -17,7 +17,7 @@ def machine_name(text: str) -> str:
     name = text.strip().lower()
     if looks_like_mac(name):
         raise MalformedName(f"{text!r} is a MAC address, not a name", hint="give the machine a host name such as web01")
-    if len(name) > 253 or not name or not all(_HOST_LABEL.match(label) for label in name.split(".")):
+    if len(name) > 253 or not name or not all(_HOST_LABEL.fullmatch(label) for label in name.split(".")):
         raise MalformedName(
             f"{text[:80]!r} is not a host name",
             hint="use letters, digits and hyphens, at most 63 in a part; dots separate the domain",
@@ -27,7 +27,7 @@ def machine_name(text: str) -> str:
 
 def object_name(text: str) -> str:
     """The name of a profile, subnet, distro or image."""
-    if not _OBJECT.match(text):
+    if not _OBJECT.fullmatch(text):
         raise MalformedName(
             f"{text[:80]!r} is not a name", hint="use lower-case letters, digits, dots, hyphens; at most 64 characters"
         )
@@ -37,7 +37,7 @@ def object_name(text: str) -> str:
 def template_name(text: str) -> str:
     """A template's name, ``KIND/NAME`` or ``snippets/NAME``, such as ``kickstart/el9.ks.j2``."""
     kind, slash, rest = text.partition("/")
-    if not slash or not _OBJECT.match(rest) or kind not in (*TEMPLATE_KINDS, SNIPPETS):
+    if not slash or not _OBJECT.fullmatch(rest) or kind not in (*TEMPLATE_KINDS, SNIPPETS):
         raise MalformedName(
             f"{text[:80]!r} is not a template's name",
             hint=f"write KIND/NAME, where KIND is one of {', '.join((*TEMPLATE_KINDS, SNIPPETS))}",
@@ -52,7 +52,7 @@ def template_kind(name: str) -> str:
 
 def parameter_name(text: str) -> str:
     """The name of a parameter, which templates write as ``parameters.NAME``."""
-    if not _PARAMETER.match(text):
+    if not _PARAMETER.fullmatch(text):
         raise MalformedName(
             f"{text[:80]!r} is not a parameter's name", hint="use lower-case letters, digits and underscores"
         )

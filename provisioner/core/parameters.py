@@ -2,6 +2,7 @@
 the build request. The later wins by key, lists replace, ``!name`` removes an inherited kernel option.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,6 +105,27 @@ def check_kernel_options(options: Sequence[Json], where: str) -> list[str]:
             )
         checked.append(option)
     return checked
+
+
+def check_plain(value: Json, where: str) -> None:
+    """Raise MalformedContent unless the value is plain data that JSON and both databases keep as it is.
+
+    YAML makes dates of ``2026-01-01``, and keys of numbers; neither would come back from the store the same.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise MalformedContent(f"the key {key!r} is not a text", where=where, hint="write it in quotes")
+            check_plain(key, where)
+            check_plain(item, where)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_plain(item, where)
+    elif isinstance(value, str):
+        if "\0" in value or not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            raise MalformedContent(f"{value[:80]!r} holds a character that cannot be stored", where=where)
+    elif not isinstance(value, bool | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise MalformedContent(f"{value!s:.80} is neither text nor number", where=where, hint="write it in quotes")
 
 
 def ancestry(name: str, parents: Mapping[str, str | None]) -> list[str]:

@@ -9,8 +9,8 @@ Thing = TypeVar("Thing")
 
 def version_key(version: str) -> tuple[tuple[int, int | str], ...]:
     """A key that sorts versions; numbers by value, and before words."""
-    parts = re.findall(r"\d+|[^\d.]+", version)
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
+    parts = re.findall(r"[0-9]+|[^0-9.]+", version)
+    return tuple((0, int(part)) if part[0] in "0123456789" else (1, part) for part in parts)
 
 
 def newest(things: Iterable[Thing], version: Callable[[Thing], str]) -> Thing:

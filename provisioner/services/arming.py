@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from provisioner.core.lifecycle import ENDED, RUNNING, MachineState, Phase, Trigger
 from provisioner.core.markers import fill, refuse_markers
-from provisioner.core.parameters import check_kernel_options
+from provisioner.core.parameters import check_kernel_options, check_plain
 from provisioner.errors import IllegalTransition, InputsChanged, NotFound, Protected
 from provisioner.services import dhcp, media
 from provisioner.services.lives import add_event, apply_trigger, latest_build, phase
@@ -35,6 +35,7 @@ def start(site: Site, actor: Actor, name: str, request: BuildRequest | None = No
     """
     wanted = request or BuildRequest()
     refuse_markers(wanted.parameters, "parameters")
+    check_plain(wanted.parameters, "parameters")
     check_kernel_options(wanted.kernel_options, "kernel_options")
     with read(site.engine) as session:
         machine = find(session, name)

@@ -25,6 +25,7 @@ from provisioner.store.models import Attempt, Build, Machine, Subnet, now
 
 log = structlog.get_logger()
 DISCOVERY_SECONDS = 30
+_NOT_BY_PXELINUX = "PXELINUX cannot start a build: let the DHCP server name undionly.kpxe (BIOS) or snponly.efi (UEFI)"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def boot_script(site: Site, request: BootRequest) -> BootAnswer:
     try:
         with read(site.engine) as session:
             world = _look(session, mac)
-            decision = decide(facts(world, request.source, now()))
+            decision = _decide(world, request, now())
             if not _writes(world, decision) or request.peek:
                 return BootAnswer(_script(session, site, request, world, decision), decision)
         return _carry_out(site, request, mac)
@@ -93,6 +94,14 @@ def local_script(request: BootRequest) -> str:
     if request.loader == "pxelinux":
         return bootscripts.local_pxelinux()
     return bootscripts.local_ipxe(request.platform)
+
+
+def _decide(world: _World, request: BootRequest, at: datetime) -> BootDecision:
+    decision = decide(facts(world, request.source, at))
+    if decision.next_boot is NextBoot.BUILD and request.loader == "pxelinux":
+        # What is sealed are scripts for iPXE and GRUB; PXELINUX would take such a script for a broken menu.
+        return BootDecision(NextBoot.HALT, _NOT_BY_PXELINUX)
+    return decision
 
 
 def facts(world: _World, source: str, at: datetime) -> BootFacts:
@@ -160,7 +169,7 @@ def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
             session.expire_all()
             world = _look(session, mac)
         moment = now()
-        decision = decide(facts(world, request.source, moment))
+        decision = _decide(world, request, moment)
         if world.build is not None:
             if decision.opens_attempt:
                 opened = _open_attempt(session, site, request, mac, world)

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.core.lifecycle import ENDED, BuildState, Phase, Trigger, machine_state_after, move, phase_of
+from provisioner.core.lifecycle import ENDED, BuildState, MachineState, Phase, Trigger, machine_state_after, move, phase_of
 from provisioner.store.engine import for_update
 from provisioner.store.models import Attempt, Build, Event, Machine, now
 
@@ -50,7 +50,7 @@ def apply_trigger(
     if after in ENDED and before not in ENDED:
         build.ended_at, build.outcome = moment, outcome
     machine = build.machine
-    if machine is not None and latest_build(session, machine) is build:
+    if machine is not None and machine.state != MachineState.RETIRED and latest_build(session, machine) is build:
         machine.state = machine_state_after(after, before)
 
 
@@ -74,7 +74,7 @@ def add_event(
         message=printable(message)[:MESSAGE_CHARACTERS],
         source=source,
         flagged=flagged,
-        log=zlib.compress(log.encode()[-LOG_BYTES:]) if log else None,
+        log=zlib.compress(log.encode(errors="replace")[-LOG_BYTES:]) if log else None,
     )
     session.add(event)
     return event

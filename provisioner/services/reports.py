@@ -107,6 +107,9 @@ def _apply_event(session: Session, build: Build, attempt: Attempt, step: str, re
     else:
         apply_trigger(session, build, Trigger.PROGRESS)
         if step == "disk":
+            if not build.disk_touched:
+                # Who let the build go on before this did not know that there is something to wipe now.
+                build.released = min(build.released, attempt.number)
             build.disk_touched = True
         elif step == "reboot":
             build.reboot_announced = True

@@ -91,7 +91,7 @@ def gather(session: Session, machine: Machine, request: BuildRequest) -> Gathere
     resolved = resolve(levels(session, machine, request))
     distro, image = _installable(session, machine.profile, resolved)
     template = _template(machine.profile, resolved)
-    sources = dict(session.execute(select(Template.name, Template.text)).tuples().all())
+    sources = dict(session.execute(select(Template.name, Template.text)).all())
     if template not in sources:
         raise UnknownReference(f"there is no template {template!r}", where=f"profile {machine.profile.name}")
     subnets = [each.subnet for each in machine.interfaces if each.subnet]
@@ -177,7 +177,7 @@ def _inputs(
     things += lineage(session, machine.profile) if machine.profile else []
     things += [thing for thing in (distro, image) if thing is not None]
     named = {f"{objects.KIND[type(thing)]} {thing.name}": str(thing.version) for thing in things}
-    versions = session.execute(select(Template.name, Template.version).order_by(Template.name)).tuples().all()
+    versions = session.execute(select(Template.name, Template.version).order_by(Template.name)).all()
     return named | {f"template {name}": str(version) for name, version in versions}
 
 

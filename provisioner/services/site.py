@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from provisioner.errors import StateDirectory
+from provisioner.errors import ProvisionerError, StateDirectory
 from provisioner.services.keys import Keys
 from provisioner.settings import Settings
 from provisioner.store import schema
@@ -52,5 +52,9 @@ def open_site(settings: Settings, *, check_schema: bool = True) -> Site:
         keys=Keys(settings.state_dir / "keys"),
     )
     if check_schema:
-        schema.check(site.engine)
+        try:
+            schema.check(site.engine)
+        except ProvisionerError:
+            site.engine.dispose()
+            raise
     return site

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from provisioner.core.addresses import contains, normal_cidr, normal_ip, overlaps, parse_range
 from provisioner.core.markers import refuse_markers
 from provisioner.core.names import object_name, parameter_name
+from provisioner.core.parameters import check_plain
 from provisioner.errors import AddressOutsideSubnet, Conflict, InvalidInput, StillInUse
 from provisioner.services import dhcp, objects
 from provisioner.services.site import Actor, Site
@@ -137,6 +138,7 @@ def _url(text: str | None, where: str) -> str:
 def merged_parameters(current: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with the change put over them; a value of None removes one."""
     refuse_markers(change, "parameters")
+    check_plain(change, "parameters")
     merged = dict(current)
     for name, value in change.items():
         if value is None:

@@ -2,26 +2,36 @@
 
 import errno
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from provisioner.errors import Conflict, DatabaseUnavailable, InvalidSettings, ProvisionerError, StorageFull
 
 _WRITES = "provisioner_writes"
 _DRY_RUN = "provisioner_dry_run"
+_TURN = "provisioner_turn"
 
 
 def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
     """An engine for the URL; nothing is connected yet. Raises InvalidSettings for a URL we do not serve."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": lock_seconds}, pool_size=16, max_overflow=16)
+        engine = create_engine(
+            url,
+            connect_args={"timeout": lock_seconds},
+            pool_size=16,
+            max_overflow=16,
+            pool_timeout=lock_seconds,
+            execution_options={_TURN: (threading.Lock(), lock_seconds)},
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -29,6 +39,9 @@ def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
+            pool_size=16,
+            max_overflow=16,
+            pool_timeout=lock_seconds,
             connect_args={"connect_timeout": max(1, int(lock_seconds)), "options": f"-c lock_timeout={lock_seconds}s"},
         )
     raise InvalidSettings(
@@ -66,6 +79,7 @@ def write(engine: Engine) -> Iterator[Session]:
     """
     with (
         _translated(),
+        _turn(engine),
         engine.connect().execution_options(**{_WRITES: True}) as connection,
         connection.begin() as transaction,
         Session(connection, expire_on_commit=False) as session,
@@ -74,6 +88,24 @@ def write(engine: Engine) -> Iterator[Session]:
         session.flush()
         if connection.get_execution_options().get(_DRY_RUN):
             transaction.rollback()
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """Let the writing threads of this process queue here.
+
+    SQLite's waiters poll, ever more rarely: under many writers the one that waited longest comes last.
+    """
+    lock, seconds = engine.get_execution_options().get(_TURN, (None, 0))
+    if lock is None:
+        yield
+        return
+    if not lock.acquire(timeout=seconds):
+        raise DatabaseUnavailable("the database cannot be asked: another thread is writing all the time")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -86,6 +118,8 @@ def _translated() -> Iterator[None]:
         raise Conflict(
             f"another change came first: {_constraint(error)}", hint="look at the object again, then repeat the change"
         ) from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("every connection to the database is busy") from error
     except DBAPIError as error:
         raise _unavailable(error) from error
 
@@ -98,7 +132,8 @@ def _unavailable(error: DBAPIError) -> Exception:
     text = str(error.orig)
     if "disk is full" in text or "No space left" in text or getattr(error.orig, "errno", None) == errno.ENOSPC:
         return StorageFull(f"the database cannot grow: {text}")
-    if isinstance(error, OperationalError | InterfaceError):
+    # SQLite says a plain DatabaseError of a file that is damaged or no database.
+    if isinstance(error, OperationalError | InterfaceError | InternalError) or type(error) is DatabaseError:
         return DatabaseUnavailable(f"the database cannot be asked: {text.splitlines()[0] if text else error}")
     return error
 

@@ -95,6 +95,8 @@ def broken_links(session: Session) -> list[str]:
             problems.append(f"revision {revision.id} was edited")
         previous, last = revision.hash, revision.id
     tip = session.get(Counter, _TIP)
-    if tip is not None and tip.text != previous:
+    if tip is None and last:
+        problems.append("the tip of the chain was removed: whether revisions are missing at its end cannot be said")
+    elif tip is not None and tip.text != previous:
         problems.append(f"revisions after {last} were removed")
     return problems

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.netboot.tftp import Content, OpenFile, Request
+from provisioner.netboot.tftp import Content, Limits, OpenFile, Request
 from tests.netboot.tftp_client import Running, running
 
 SIZES = (0, 1, 511, 512, 513, 1428, 14280, 100_000)
@@ -39,7 +39,7 @@ def need(program: str) -> str:
 
 @pytest.fixture
 def tftp() -> Iterator[Running]:
-    with running(resolve) as server:
+    with running(resolve, limits=Limits()) as server:
         yield server
 
 
@@ -105,7 +105,7 @@ def test_r09_more_than_65535_blocks(tmp_path: Path, program: str) -> None:
     def big(_: Request) -> Content:
         return OpenFile(os.open(source, os.O_RDONLY), 33 << 20)
 
-    with running(big) as tftp:
+    with running(big, limits=Limits()) as tftp:
         port = str(tftp.address[1])
         commands = {
             "curl": ["-sS", "-o", str(into), f"tftp://127.0.0.1:{port}/big"],

@@ -3,13 +3,15 @@
 import os
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provisioner.errors import InvalidSettings, NotFound, PortInUse, Refused
-from provisioner.netboot.tftp import Content, Limits, OpenFile, Request, TftpServer
+from provisioner.netboot.tftp import Content, OpenFile, Request, TftpServer
 from tests.netboot.tftp_client import (
+    CALM,
     DATA,
     ERROR,
     OACK,
@@ -487,7 +489,7 @@ def test_a_report_that_fails_is_not_the_transfers_concern() -> None:
 
 
 def test_r38_sessions_are_bounded_by_a_limit() -> None:
-    limits = Limits(sessions=20)
+    limits = replace(CALM, sessions=20)
     with running(from_dict({"x": noise(2000)}), limits=limits) as tftp:
         clients = [Client(tftp.address) for _ in range(60)]
         try:

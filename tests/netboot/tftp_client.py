@@ -15,6 +15,9 @@ from provisioner.netboot.tftp import Content, Limits, Request, Resolve, TftpServ
 
 PATIENCE = 20.0
 
+CALM = Limits(first_resend=60.0, least_resend=60.0, resend_cap=60.0)
+"""Loopback loses nothing, so a server that sends again only shows that the machine is busy: by default it does not."""
+
 RRQ, WRQ, DATA, ACK, ERROR, OACK = 1, 2, 3, 4, 5, 6
 
 
@@ -274,7 +277,7 @@ def running(
 ) -> Iterator[Running]:
     """A server, which is still alive at the end and then stops in good order."""
     transfers: list[Transfer] = []
-    server = TftpServer(bind, resolve, admitted=admitted, on_end=transfers.append, limits=limits or Limits())
+    server = TftpServer(bind, resolve, admitted=admitted, on_end=transfers.append, limits=limits or CALM)
     thread = threading.Thread(target=server.serve, name="tftp")
     thread.start()
     try:

@@ -19,7 +19,7 @@ class Asked:
     @property
     def form(self) -> dict[str, str]:
         """The body as a form, each field once."""
-        fields = parse_qs(self.body.decode(), keep_blank_values=True, strict_parsing=True)
+        fields = parse_qs(self.body.decode(errors="replace"), keep_blank_values=True, strict_parsing=True)
         return {key: values[0] for key, values in fields.items()}
 
 

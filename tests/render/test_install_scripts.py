@@ -16,46 +16,34 @@ from tests.render.recorder import Asked, Recorder, recorder
 
 HASH = "$6$salt$hash./XYZ"
 SHELLS = {"bash": ["bash"], "dash": ["dash"], "busybox": ["busybox", "sh"]}
+FAKES = ("sleep", "debconf-set", "chroot", "restorecon")
+FUNCTIONS = ("sleep", "chroot", "env")
+REAL = ("cat", "tr", "sed", "awk", "mktemp", "rm", "tail", "sort", "readlink", "mkdir", "chmod", "ln", "cp", "mv")
+REAL += ("basename", "env", "head", "uname")
 FAKE = '#!/bin/sh\nprintf "%s\\n" "$(basename "$0") $*" >>"$FAKES/log"\n'
 
 
 class Installer:
-    """Runs one script of an answer file where nothing real can be touched: fake sleep, debconf-set, curtin; no curl."""
+    """Runs one script of an answer file where nothing real can be touched: fake sleep, debconf-set, chroot."""
 
     def __init__(self, place: Path, shell: str, client: str) -> None:
         self.place, self.shell = place, SHELLS[shell]
         self.tools = place / "bin"
         self.tools.mkdir()
-        for name in ("sleep", "debconf-set", "chroot", "restorecon"):
+        for name in FAKES:
             (self.tools / name).write_text(FAKE)
             (self.tools / name).chmod(0o755)
-        real = [
-            "cat",
-            "tr",
-            "sed",
-            "awk",
-            "mktemp",
-            "rm",
-            "tail",
-            "sort",
-            "readlink",
-            "mkdir",
-            "chmod",
-            "ln",
-            "cp",
-            "mv",
-        ]
-        for name in [*real, "basename", "env", "head", "uname", client]:
+        for name in [*REAL, client]:
             (self.tools / name).symlink_to(str(shutil.which(name)))
+        # Debian's static busybox prefers its own applets to PATH; a function comes before both.
+        self.functions = "".join(f'{name}() {{ {self.tools}/{name} "$@"; }}\n' for name in [*FUNCTIONS, client])
 
     def run(self, script: str, server: Recorder, variables: Mapping[str, str] | None = None) -> "Ran":
         path = self.place / "script.sh"
-        path.write_text(filled(script, server.url).replace("/tmp/provisioner", f"{self.place}/tmp"))
-        environment = {"PATH": str(self.tools), "FAKES": str(self.place), **(variables or {})}
-        program = str(shutil.which(self.shell[0]))
+        path.write_text(self.functions + filled(script, server.url).replace("/tmp/provisioner", f"{self.place}/tmp"))
         done = subprocess.run(
-            [program, *self.shell[1:], str(path)],
-            env=environment,
+            [str(shutil.which(self.shell[0])), *self.shell[1:], str(path)],
+            env={"PATH": str(self.tools), "FAKES": str(self.place), **(variables or {})},
             capture_output=True,
             text=True,
             timeout=60,
@@ -116,7 +104,7 @@ def machine_disks(place: Path, **sizes: int) -> dict[str, str]:
     return {"provisioner_sys": str(place / "sys")}
 
 
-@pytest.fixture(params=[("bash", "curl"), ("dash", "wget"), ("busybox", "wget")], ids=lambda pair: "-".join(pair))
+@pytest.fixture(params=[("bash", "curl"), ("dash", "wget"), ("busybox", "wget")], ids="-".join)
 def installer(request: pytest.FixtureRequest, tmp_path: Path) -> Installer:
     """Anaconda has bash and curl, Ubuntu dash, Debian's installer busybox and GNU wget."""
     (tmp_path / "tmp").mkdir()
@@ -325,7 +313,7 @@ def test_users_and_keys(tmp_path: Path) -> None:
         "users": [{"name": "ops", "ssh_keys": ["k1", "k2"], "sudo": True}, {"name": "dev"}],
     }
     script = preseed_script("target", parameters=parameters).replace("/etc/sudoers.d", f"{tmp_path}/sudoers")
-    for shell in SHELLS.values():
+    for shell in (["bash"], ["dash"]):  # the new system's, not the installer's
         shutil.rmtree(tmp_path / "home", ignore_errors=True)
         shutil.rmtree(tmp_path / "sudoers", ignore_errors=True)
         environment = {"PATH": f"{tools}:/usr/bin:/bin", "FAKES": str(tmp_path)}
@@ -335,7 +323,7 @@ def test_users_and_keys(tmp_path: Path) -> None:
         assert (tmp_path / "home/ops/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
         assert (tmp_path / "sudoers/provisioner-1").read_text() == "ops ALL=(ALL) NOPASSWD: ALL\n"
         assert not (tmp_path / "sudoers/provisioner-2").exists()
-    assert (tmp_path / "log").read_text().count("useradd --create-home --shell /bin/bash dev") == 3
+    assert (tmp_path / "log").read_text().count("useradd --create-home --shell /bin/bash dev") == 2
 
 
 def test_the_static_network_of_debian_is_written_by_mac(tmp_path: Path) -> None:
