@@ -7,6 +7,7 @@ restarted never loses its port. Children share nothing but the database.
 import ctypes
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -159,6 +160,9 @@ def _stop(children: Sequence[_Child]) -> None:
 def run_child(settings: Settings, name: str, descriptor: int | None) -> None:
     """The body of one child. It ends when its parent does."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # TFTP holds a socket and a file for each transfer; the usual soft limit is 1024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logs.configure(settings, name)
     if name in HTTP_CHILDREN:
         _Gunicorn(settings, name, descriptor).run()
