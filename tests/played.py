@@ -4,6 +4,7 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -120,3 +121,17 @@ def tftp_get(server: tuple[str, int], name: str, source: str) -> bytes | None:
 def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     """The real curl; its exit code is the caller's to judge."""
     return subprocess.run(["curl", "-sS", "--max-time", "60", *arguments], capture_output=True, check=False)
+
+
+def processes(state: Path) -> dict[int, str]:
+    """All processes of this service, which its state directory in their environment tells."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"PROVISIONER_STATE_DIR={state}".encode() + b"\0" in environment + b"\0" and " serve" in line:
+            found[int(entry.name)] = line
+    return found

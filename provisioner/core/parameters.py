@@ -122,7 +122,7 @@ def check_plain(value: Json, where: str) -> None:
         for item in value:
             check_plain(item, where)
     elif isinstance(value, str):
-        if "\0" in value or not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
             raise MalformedContent(f"{value[:80]!r} holds a character that cannot be stored", where=where)
     elif not isinstance(value, bool | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
         raise MalformedContent(f"{value!s:.80} is neither text nor number", where=where, hint="write it in quotes")

@@ -1,4 +1,4 @@
-"""No configuration management: a machine that is built is finished."""
+"""No configuration management: a machine whose own disk booted, and that says so, is finished."""
 
 from collections.abc import Mapping
 from typing import Any

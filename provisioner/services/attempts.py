@@ -71,6 +71,8 @@ def unwrap(site: Site, presented: str, name: str, nonce: str, source: str) -> st
         if secret is not None:
             session.refresh(secret)
         outcome = _unwrap(session, site, build, attempt, secret, nonce, source)
+    if isinstance(outcome, SecretGone):
+        lastgood.forget(site, uid)
     if isinstance(outcome, ProvisionerError):
         raise outcome
     return outcome

@@ -75,9 +75,10 @@ def boot_script(site: Site, request: BootRequest) -> BootAnswer:
             if not _writes(world, decision) or request.peek:
                 return BootAnswer(_script(session, site, request, world, decision), decision)
         return _carry_out(site, request, mac)
-    except (DatabaseUnavailable, StorageFull) as error:
-        log.warning("boot decision without the database", mac=mac, source=request.source, error=str(error))
-        reason = "the database cannot be asked"
+    except ProvisionerError as error:
+        log.warning("boot without a decision", mac=mac, source=request.source, error=str(error))
+        down = isinstance(error, DatabaseUnavailable | StorageFull)
+        reason = "the database cannot be asked" if down else f"no decision was possible: {error.message}"
         decision = BootDecision(NextBoot.LOCAL, reason)
         return BootAnswer(local_script(request), decision)
 
@@ -160,7 +161,8 @@ def _writes(world: _World, decision: BootDecision) -> bool:
 
 def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
     """Decide again with the rows held, open the attempt if that is the decision, and note what the machine got."""
-    opened = None
+    opened: Attempt | None = None
+    superseded: list[str] = []
     with write(site.engine) as session:
         world = _look(session, mac)
         if world.build is not None:
@@ -172,11 +174,14 @@ def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
         decision = _decide(world, request, moment)
         if world.build is not None:
             if decision.opens_attempt:
+                superseded = [attempt.uid for attempt in world.build.attempts]
                 opened = _open_attempt(session, site, request, mac, world)
                 world = _World(world.machine, world.build, opened, world.subnets, world.assigned)
             _note(session, request, world, decision, moment)
         answer = BootAnswer(_script(session, site, request, world, decision), decision)
         kept = _kept(session, opened) if opened is not None else None
+    for uid in superseded:
+        lastgood.forget(site, uid)
     if kept is not None:
         lastgood.keep(site, kept)
     return answer

@@ -32,7 +32,10 @@ def listing(site: Site, name: str | None = None) -> list[dict[str, Any]]:
         query = select(Build).order_by(Build.id.desc())
         if name is not None:
             build = find_build(session, name)
-            query = query.where(Build.machine_name == build.machine_name, Build.machine_id == build.machine_id)
+            # A machine keeps its builds when it is renamed; a removed one is known by its name alone.
+            theirs = Build.machine_id == build.machine_id
+            removed = Build.machine_id.is_(None) & (Build.machine_name == build.machine_name)
+            query = query.where(removed if build.machine_id is None else theirs)
         return [_view(build, _events(session, build)) for build in session.scalars(query)]
 
 

@@ -6,7 +6,16 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.core.lifecycle import ENDED, BuildState, MachineState, Phase, Trigger, machine_state_after, move, phase_of
+from provisioner.core.lifecycle import (
+    ENDED,
+    BuildState,
+    MachineState,
+    Phase,
+    Trigger,
+    machine_state_after,
+    move,
+    phase_of,
+)
 from provisioner.store.engine import for_update
 from provisioner.store.models import Attempt, Build, Event, Machine, now
 
@@ -48,7 +57,7 @@ def apply_trigger(
     if trigger is Trigger.RETRY_HANDOFF:
         build.ended_at, build.outcome = None, ""
     if after in ENDED and before not in ENDED:
-        build.ended_at, build.outcome = moment, outcome
+        build.ended_at, build.outcome = moment, printable(outcome)[:MESSAGE_CHARACTERS]
     machine = build.machine
     if machine is not None and machine.state != MachineState.RETIRED and latest_build(session, machine) is build:
         machine.state = machine_state_after(after, before)

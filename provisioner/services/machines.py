@@ -183,6 +183,11 @@ def _set_interfaces(session: Session, machine: Machine, inputs: Sequence[Interfa
     _refuse_twice("MAC address", [row[2] for row in wanted])
     _refuse_twice("address", [row[3] for row in wanted if row[3]])
     kept = {interface.mac: interface for interface in machine.interfaces}
+    for interface in machine.interfaces:
+        interface.ip = None
+    if kept:
+        # Addresses may change places, or go to a new card: the constraint looks at each row as it is written.
+        session.flush()
     with session.no_autoflush:
         machine.interfaces = [kept.get(mac) or Interface(mac=mac) for _, _, mac, _, _ in wanted]
         for interface, (position, name, _, ip, subnet) in zip(machine.interfaces, wanted, strict=True):

@@ -47,6 +47,8 @@ def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]
         before = snapshot(profile)
         objects.refuse_taken(session, Profile, object_name(new_name))
         profile.name, profile.source = new_name, None
+        for child in session.scalars(select(Profile).where(Profile.parent_id == profile.id)):
+            child.source = None  # its file names the parent that is no more
         return objects.save(session, actor, profile, before)
 
 

@@ -125,6 +125,11 @@ def media_url(stored: media.Stored) -> str:
     return f"{BUILD_URLS['media']}/media/sha256/{stored.sha256}/{stored.name}"
 
 
+def _only_mac(gathered: Gathered) -> str | None:
+    """What GRUB may call the NIC that booted: unlike iPXE it cannot say which one that was."""
+    return gathered.interfaces[0]["mac"] if len(gathered.interfaces) == 1 else None
+
+
 def _distro(gathered: Gathered, loaded: Payload) -> dict[str, Any] | None:
     if gathered.distro is None:
         return None
@@ -169,5 +174,5 @@ def boot_files(gathered: Gathered, loaded: Payload, context: Mapping[str, Any]) 
     grub = [f"media/sha256/{stored.sha256}/{stored.name}" for stored in (loaded.kernel, loaded.initrd)]
     return {
         "ipxe": bootscripts.install_ipxe(kernel, [initrd], arguments, title),
-        "grub": bootscripts.install_grub(grub[0], [grub[1]], arguments, title),
+        "grub": bootscripts.install_grub(grub[0], [grub[1]], arguments, title, _only_mac(gathered)),
     }

@@ -39,7 +39,7 @@ def _machine(machine: Machine) -> dict[str, Any]:
         "kernel_options": machine.kernel_options,
         "serial": machine.serial,
         "uuid": machine.uuid,
-        "secrets": {secret.name: f"{MASK} set {secret.set_at:%Y-%m-%d %H:%M:%S}" for secret in machine.secrets},
+        "secrets": {secret.name: f"{MASK} set {secret.set_at:%Y-%m-%d %H:%M:%S.%f}" for secret in machine.secrets},
     }
 
 

@@ -57,12 +57,13 @@ def _http(error: HTTPException) -> Response:
         log.error("unexpected error", path_rule=str(request.url_rule), exc_info=error.original_exception)
         detail, hint = "something went wrong here", "the server's log has the details"
     else:
-        detail, hint = error.description or HTTPStatus(code).phrase, ""
+        detail, hint = error.description or error.name, ""
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(code).phrase,
+        # not HTTPStatus: its phrases change with Python's version
+        "title": error.name,
         "status": code,
-        "code": HTTPStatus(code).phrase.lower().replace(" ", "-"),
+        "code": error.name.lower().replace(" ", "-"),
         "detail": detail,
         "hint": hint,
         "where": "",

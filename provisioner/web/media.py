@@ -39,26 +39,40 @@ def _send(descriptor: int | None, etag: str | None = None) -> Response:
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Cache-Control"] = "no-cache"
     begin, end = 0, status.st_size
-    if "Range" in request.headers and _range_applies(response):
-        wanted = request.range.range_for_length(status.st_size) if request.range else None
-        if wanted is None:
+    if _unchanged(response):
+        file.close()
+        response.status_code = 304
+        return response
+    part = _part(status.st_size) if _range_applies(response) else None
+    if part is not None:
+        begin, end = part
+        if begin >= end:
             file.close()
             refused = Response(status=416)
             refused.headers["Content-Range"] = f"bytes */{status.st_size}"
             return refused
-        begin, end = wanted
         response.status_code = 206
         response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{status.st_size}"
-    elif _unchanged(response):
-        file.close()
-        response.status_code = 304
-        return response
     # gunicorn sends from the file's position, as many bytes as Content-Length says.
     file.seek(begin)
     response.content_length = end - begin
     response.direct_passthrough = True
     response.response = wrap_file(request.environ, file, 1 << 18)
     return response
+
+
+def _part(size: int) -> tuple[int, int] | None:
+    """First byte and end of the range asked for, empty if it lies beyond the file; None for the whole file.
+
+    RFC 9110, 14.2: what is not a range of bytes is ignored, and several ranges need not be served.
+    """
+    asked = request.range
+    if request.method != "GET" or asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+        return None
+    begin, end = asked.ranges[0]
+    if begin < 0:
+        begin = max(0, size + begin)
+    return begin, size if end is None else min(end, size)
 
 
 def _range_applies(response: Response) -> bool:

@@ -15,7 +15,8 @@ SECOND = replace(FIRST, phase=Phase.BOOTING, attempts=1, attempt_source="10.0.2.
 def test_r01_over_all_facts_an_installer_is_only_ever_given_where_the_table_and_the_guard_say_so() -> None:
     count = 0
     for machine, phase, protected, admission, attempts, age, touched, released, announced, same in product(
-        (None, *MachineState), (None, *Phase), (False, True), Admission, (0, 1, 2, 3), (None, -5.0, 0.0, 59.9, 60.0, 9999.0),
+        (None, *MachineState), (None, *Phase), (False, True), Admission, (0, 1, 2, 3),
+        (None, -5.0, 0.0, 59.9, 60.0, 9999.0),
         (False, True), (0, 1, 2, 3, 4), (False, True), (False, True),
     ):  # fmt: skip
         facts = BootFacts(
@@ -67,14 +68,21 @@ def test_r01_over_all_facts_an_installer_is_only_ever_given_where_the_table_and_
         (replace(FIRST, protected=True), NextBoot.LOCAL, False, "protected"),
         (BootFacts(None), NextBoot.DISCOVERY, False, "no machine has this MAC"),
         (replace(FIRST, machine=MachineState.FAILED, phase=Phase.FAILED), NextBoot.HALT, False, "failed before"),
-        (replace(FIRST, machine=MachineState.FAILED, phase=Phase.FAILED_HANDOFF), NextBoot.LOCAL, False, "handoff failed"),
+        (
+            replace(FIRST, machine=MachineState.FAILED, phase=Phase.FAILED_HANDOFF),
+            NextBoot.LOCAL,
+            False,
+            "handoff failed",
+        ),
     ],
 )
 def test_r01_guard(facts: BootFacts, expected: NextBoot, opens: bool, words: str) -> None:
     decision = decide(facts)
     assert (decision.next_boot, decision.opens_attempt) == (expected, opens)
     assert words in decision.reason
-    assert (guard(facts) is None) is (facts.attempts + 1 <= facts.released or (facts.attempts < 2 and not facts.disk_touched))
+    assert (guard(facts) is None) is (
+        facts.attempts + 1 <= facts.released or (facts.attempts < 2 and not facts.disk_touched)
+    )
 
 
 @pytest.mark.parametrize(

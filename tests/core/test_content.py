@@ -100,7 +100,9 @@ def test_a_bomb_is_refused_at_once() -> None:
         load_yaml("x" * (2 << 20), "x")
 
 
-scalars = st.one_of(st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False))
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False)
+)
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20).filter(
     lambda text: "@@provisioner:" not in text
 )
@@ -115,7 +117,9 @@ profiles = st.fixed_dictionaries(
         "distro": st.sampled_from([{"name": "rocky-9.6"}, {"os": "rocky", "version": "9"}]),
         "template": st.just("kickstart/el9.ks.j2"),
         "kernel_options": st.lists(st.sampled_from(["quiet", "!quiet", "console=ttyS0"]), max_size=3),
-        "parameters": st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), parameter_values, max_size=4),
+        "parameters": st.dictionaries(
+            st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), parameter_values, max_size=4
+        ),
         "handoff": st.fixed_dictionaries({"tool": st.just("script")}, optional={"text": texts}),
         "local_boot": st.just("exit"),
     },

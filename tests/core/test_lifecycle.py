@@ -39,7 +39,9 @@ ROWS: list[tuple[MachineState | None, Phase | None, NextBoot]] = [
 
 
 @pytest.mark.parametrize(("machine", "phase", "expected"), ROWS)
-def test_r01_the_next_boot_table_row_by_row(machine: MachineState | None, phase: Phase | None, expected: NextBoot) -> None:
+def test_r01_the_next_boot_table_row_by_row(
+    machine: MachineState | None, phase: Phase | None, expected: NextBoot
+) -> None:
     assert next_boot(machine, phase) is expected
 
 

@@ -12,7 +12,10 @@ from provisioner.errors import MalformedContent
 tricky = st.text(alphabet="@provisner:_bt ", max_size=40) | st.sampled_from([marker(name) for name in NAMES])
 
 
-@given(st.lists(st.one_of(tricky, st.sampled_from(NAMES).map(marker)), max_size=8), st.dictionaries(st.sampled_from(NAMES), tricky))
+@given(
+    st.lists(st.one_of(tricky, st.sampled_from(NAMES).map(marker)), max_size=8),
+    st.dictionaries(st.sampled_from(NAMES), tricky),
+)
 def test_fill_is_one_pass_and_never_fails(pieces: list[str], values: dict[str, str]) -> None:
     text = "|".join(pieces)
     expected = "|".join(
@@ -36,7 +39,12 @@ def test_every_url_that_templates_see_is_filled_completely() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["@@provisioner:x", {"a": ["b", {"c": marker("boot_url")}]}, {marker("boot_url"): 1}, [("x", marker("event_token"))]],
+    [
+        "@@provisioner:x",
+        {"a": ["b", {"c": marker("boot_url")}]},
+        {marker("boot_url"): 1},
+        [("x", marker("event_token"))],
+    ],
 )
 def test_s21_a_value_that_could_be_taken_for_a_marker_is_refused_at_input(value: Any) -> None:
     with pytest.raises(MalformedContent, match="reserved"):

@@ -13,7 +13,9 @@ from provisioner.errors import MalformedName
 CHECKS = (machine_name, object_name, parameter_name, template_name)
 
 
-@pytest.mark.parametrize("text", ["52:54:00:12:34:56", "525400123456", "5254.0012.3456", "52-54-00-12-34-56", "DEADBEEFCAFE"])
+@pytest.mark.parametrize(
+    "text", ["52:54:00:12:34:56", "525400123456", "5254.0012.3456", "52-54-00-12-34-56", "DEADBEEFCAFE"]
+)
 def test_r12_a_machine_is_never_called_like_a_mac(text: str) -> None:
     with pytest.raises(MalformedName, match="MAC address"):
         machine_name(text)
@@ -26,7 +28,9 @@ def test_a_machine_is_called_like_a_host(text: str, name: str) -> None:
     assert machine_name(text) == name
 
 
-@pytest.mark.parametrize("text", ["", " ", "-web", "web-", "web..x", "web_1", "a" * 64, ".".join(["a" * 63] * 4), "wéb", "a\nb"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "-web", "web-", "web..x", "web_1", "a" * 64, ".".join(["a" * 63] * 4), "wéb", "a\nb"]
+)
 def test_what_is_no_host_name_is_refused(text: str) -> None:
     with pytest.raises(MalformedName):
         machine_name(text)

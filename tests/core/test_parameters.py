@@ -85,10 +85,15 @@ def test_ancestry_ends_at_a_root_or_names_the_cycle(parents: dict[str, str | Non
 
 
 @pytest.mark.parametrize(
-    "option", ["a b", "a\nb", "a;reboot", "$(x)", "`x`", "a'b", 'a"b', "a&b", "é", "", 5, None, "initrd=x", "BOOTIF=x", "a\\"]
+    "option",
+    ["a b", "a\nb", "a;reboot", "$(x)", "`x`", "a'b", 'a"b', "a&b", "é", "", 5, None, "initrd=x", "BOOTIF=x", "a\\"],
 )
 def test_a_kernel_option_that_would_break_the_boot_script_is_refused(option: Any) -> None:
     with pytest.raises(MalformedContent) as caught:
         check_kernel_options(["quiet", option], "profile x")
     assert caught.value.where == "profile x"
-    assert check_kernel_options(["quiet", "!rhgb", "console=ttyS0,115200n8"], "") == ["quiet", "!rhgb", "console=ttyS0,115200n8"]
+    assert check_kernel_options(["quiet", "!rhgb", "console=ttyS0,115200n8"], "") == [
+        "quiet",
+        "!rhgb",
+        "console=ttyS0,115200n8",
+    ]

@@ -66,7 +66,7 @@ def test_a_named_file_must_exist_and_be_text(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="does not exist"):
         load(tmp_path / "none.yaml", {})
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(InvalidSettings, match="cannot be read|not YAML"):
+    with pytest.raises(InvalidSettings, match=r"cannot be read|not YAML"):
         load(tmp_path / "binary", {})
 
 

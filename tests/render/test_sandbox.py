@@ -197,3 +197,10 @@ def test_a_parameter_may_have_the_name_of_a_method() -> None:
     sources = {"script/a": "{{ parameters.copy }} {{ parameters.items }} {{ parameters['keys'] }}"}
     values = {"copy": "a", "items": "b", "keys": "c"}
     assert render([Job("script/a", {"parameters": values})], sources) == ["a b c"]
+
+
+@pytest.mark.parametrize("name", ["lipsum", "cycler", "joiner", "namespace", "dict", "attr", "random", "format"])
+def test_s30_no_helper_of_jinja_is_there(name: str) -> None:
+    """Each has been the first step of an escape, or gives another result each time."""
+    sources = {"script/a": f"{{{{ {name} is defined }}}} {{{{ {name!r} is filter }}}}"}
+    assert render([Job("script/a", {})], sources) == ["False False"]

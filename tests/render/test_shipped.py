@@ -69,12 +69,13 @@ def test_s34_shipped_profiles_render_validate_and_match_their_golden_file(name: 
 
 @pytest.mark.parametrize("name", DISTROS)
 def test_shipped_profiles_need_no_parameter_of_ones_own(name: str) -> None:
-    """The first five minutes: nothing but the profile's defaults, no secret, no handoff."""
+    """The first five minutes: nothing but the profile's defaults, no secret; the first boot still reports."""
     template = profile(name)["template"]
     text = made(template, context(name, secrets=[], handoff={"tool": "none"}))
     os_name, version, kind, _ = DISTROS[name]
     assert validate(kind, text, os=os_name, version=version, template=template) == []
-    assert "root_password" not in text and "handoff.sh" not in text
+    assert "root_password" not in text
+    assert "provisioner-handoff.service" in text
     locked = {
         "kickstart": "\nrootpw --lock\n",
         "preseed": "passwd/root-password-crypted password !\n",

@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import select, update
 from world import ACTOR, IP, MAC, OTHER_IP, World, token_in
 
@@ -71,7 +80,9 @@ class BuildLife(RuleBasedStateMachine):
             machine = session.scalars(select(Machine)).one_or_none()
             if machine is None:
                 return None, None, 0, "", 0
-            build = session.scalars(select(Build).where(Build.machine_id == machine.id).order_by(Build.number.desc())).first()
+            build = session.scalars(
+                select(Build).where(Build.machine_id == machine.id).order_by(Build.number.desc())
+            ).first()
             if build is None:
                 return machine.state, None, 0, "", 0
             newest = build.attempts[-1] if build.attempts else None
@@ -89,9 +100,10 @@ class BuildLife(RuleBasedStateMachine):
 
     def _refused(self, action: Callable[[], Any], *kinds: type[ProvisionerError]) -> Any:
         """The action's result, or None when it was refused with a typed error."""
+        expected = kinds or (Conflict, NotFound)
         try:
             return action()
-        except kinds or (Conflict, NotFound):
+        except expected:
             return None
 
     # The machine.
@@ -192,7 +204,9 @@ class BuildLife(RuleBasedStateMachine):
                 table = column.class_
                 rows = session.execute(select(table.id, column).where(column.is_not(None))).all()
                 for row, moment in rows:
-                    session.execute(update(table).where(table.id == row).values({column: moment - timedelta(hours=hours)}))
+                    session.execute(
+                        update(table).where(table.id == row).values({column: moment - timedelta(hours=hours)})
+                    )
 
     # People.
 
@@ -293,7 +307,9 @@ def life(_template: Path) -> Iterator[type[BuildLife]]:
     yield type("Life", (BuildLife,), {"template": _template})
 
 
-def test_r01_r03_r04_s23_s27_no_order_of_events_breaks_a_build(life: type[BuildLife], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r01_r03_r04_s23_s27_no_order_of_events_breaks_a_build(
+    life: type[BuildLife], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _without_the_confined_process(monkeypatch)
     run_state_machine_as_test(life, settings=_settings(examples=12, steps=30))
 
@@ -306,8 +322,13 @@ def test_r01_r04_full_no_order_of_events_breaks_a_build(life: type[BuildLife], m
 
 
 def _settings(*, examples: int, steps: int) -> settings:
+    """Without shrinking: a step costs real transactions, and a failure prints its steps anyway."""
     return settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[HypothesisPhase.explicit, HypothesisPhase.reuse, HypothesisPhase.generate],
     )
 
 

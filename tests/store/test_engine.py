@@ -129,7 +129,9 @@ def test_sqlite_is_durable_and_foreign_keys_are_on_in_every_connection(site: Sit
     def look() -> None:
         with read(site.engine) as session:
             barrier.wait(30)
-            seen.append([session.scalar(text(f"PRAGMA {name}")) for name in ("foreign_keys", "synchronous", "journal_mode")])
+            seen.append(
+                [session.scalar(text(f"PRAGMA {name}")) for name in ("foreign_keys", "synchronous", "journal_mode")]
+            )
 
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:

@@ -111,7 +111,8 @@ def test_s52_the_admin_plane_has_the_certificate_that_init_printed(_template: Pa
     assert printed is not None
     host, _, port = environment["PROVISIONER_HTTP_BIND"].partition(":")
     # `start` waits for http on every plane; this one speaks https, so it is asked by hand.
-    service._up = lambda: curl("-f", "--cacert", str(state / "tls/cert.pem"), f"https://{host}:{port}/readyz").returncode == 0  # type: ignore[method-assign]
+    ready = ["-f", "--cacert", str(state / "tls/cert.pem"), f"https://{host}:{port}/readyz"]
+    service._up = lambda: curl(*ready).returncode == 0  # type: ignore[method-assign]
     service.start()
     try:
         pem = ssl.get_server_certificate((host, int(port)))

@@ -71,17 +71,18 @@ def test_ranges(served: Any, wanted: str, begin: int, end: int) -> None:
     assert headers["content-length"] == str(end - begin)
 
 
-@pytest.mark.parametrize("wanted", ["7000-", "7000-8000", "99999999999999999999-", "-0"])
+@pytest.mark.parametrize("wanted", ["7000-", "7000-8000", "99999999999999999999-"])
 def test_ranges_beyond_the_end_are_416(served: Any, wanted: str) -> None:
     status, headers, body = get(served, STORED, "-r", wanted)
     assert (status, headers["content-range"], body) == (416, f"bytes */{len(KERNEL)}", b"")
 
 
 @pytest.mark.parametrize(
-    "wanted", ["bytes=0-1,5-6", "bytes=abc", "bytes=5-1", "lines=1-2", "bytes", "bytes=", "0-5", "bytes=-", "bytes=1-2-3"]
+    "wanted",
+    ["bytes=0-1,5-6", "bytes=abc", "bytes=5-1", "lines=1-2", "bytes", "bytes=", "0-5", "bytes=-", "bytes=1-2-3"],
 )
 def test_a_range_we_do_not_serve_is_ignored(served: Any, wanted: str) -> None:
-    """RFC 9110, 14.2: several ranges need not be served, and what is not a range is no range; the whole file will do."""
+    """RFC 9110, 14.2: several ranges need not be served, and what is not a range is none; the whole file will do."""
     status, _, body = get(served, STORED, "-H", f"Range: {wanted}")
     assert (status, body) == (200, KERNEL)
 
@@ -94,13 +95,13 @@ def test_head_has_the_headers_and_no_body(served: Any) -> None:
     assert head.count("\r\n\r\n") == 1
 
 
-def test_the_connection_lives_on_after_head_range_and_304(served: Any) -> None:
-    """One connection, several answers: none of them leaves bytes behind that the next would be read from."""
-    url = served.media + STORED
-    etag = get(served, STORED)[1]["etag"]
-    parts = ["-I", url, "--next", "-sS", "-r", "1-3", url, "--next", "-sS", "-H", f"If-None-Match: {etag}", url]
-    done = curl("-w", "%{http_code} %{num_connects}\n", *parts[:2], "--next", "-sS", "-w", "%{http_code} %{num_connects}\n", "-r", "0-3", url)
-    assert done.stdout.decode().splitlines()[-1] == "kern206 0"
+def test_a_connection_lives_on_after_a_304_and_a_range(served: Any) -> None:
+    """One connection, several answers: none leaves bytes behind that the next would be taken from."""
+    url, etag = served.media + STORED, get(served, STORED)[1]["etag"]
+    report = ["-sS", "-w", "|%{http_code} %{num_connects}\n"]
+    asked = [*report, "-H", f"If-None-Match: {etag}", url, "--next", *report, "-r", "0-3", url, "--next", *report]
+    done = curl(*asked, "-I", "-o", "/dev/null", url, "--next", *report, "-r", "4-6", url)
+    assert done.stdout.decode().splitlines() == ["|304 1", "kern|206 0", "|200 0", "el |206 0"]
 
 
 def test_etags(served: Any) -> None:

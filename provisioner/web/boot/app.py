@@ -32,6 +32,10 @@ def create(site: Site) -> Flask:
 def _scripts(app: Flask, site: Site) -> None:
     @app.get("/boot/ipxe")
     def first_script() -> Response:
+        if request.user_agent.string.startswith("debian-installer"):
+            # Debian's installer takes any DHCP file name that is a URL for a preseed, before its own url=, and gives
+            # up when it is none; a DHCP server with one fixed file name sends it here.
+            return _text("# Provisioner: not a preseed; the one in url= counts\n")
         return _text(boot.first_script(site, _boot_url()))
 
     @app.get("/boot/ipxe/<mac>")
@@ -110,7 +114,10 @@ def _boot_url() -> str:
 def _body() -> Mapping[str, Any]:
     if not request.is_json:
         return request.form
-    body = request.get_json()
+    try:
+        body = request.get_json()
+    except RecursionError as error:
+        raise InvalidInput("the JSON is nested too deeply", where="body", hint='post {"step": "..."}') from error
     if not isinstance(body, dict):
         raise InvalidInput("the body is not a JSON object", where="body", hint='post {"step": "...", "message": "..."}')
     return body
