@@ -54,10 +54,7 @@ def test_killed_children_come_back_and_ports_stay(service: Served) -> None:
     after = masters(service)
     assert not set(before.values()) & set(after.values())
     assert service.http("/boot/ipxe").status == 200
-    log = service.log.read_text()
-    for name in CHILDREN:
-        assert re.search(rf'"name": "{name}"[^\n]*child ended|child ended[^\n]*"name": "{name}"|{name}', log)
-    assert log.count("child ended") >= len(CHILDREN)
+    assert service.log.read_text().count("child ended") >= len(CHILDREN)
 
 
 def test_sigterm_leaves_no_process(service: Served) -> None:

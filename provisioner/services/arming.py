@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from provisioner.core.lifecycle import ENDED, RUNNING, MachineState, Phase, Trigger
 from provisioner.core.markers import fill, refuse_markers
 from provisioner.core.parameters import check_kernel_options, check_plain
-from provisioner.errors import IllegalTransition, InputsChanged, NotFound, Protected
+from provisioner.errors import BuildNotPossible, IllegalTransition, InputsChanged, NotFound, Protected
 from provisioner.services import dhcp, media
 from provisioner.services.lives import add_event, apply_trigger, latest_build, phase
 from provisioner.services.machines import find, secret_row
@@ -22,7 +22,7 @@ from provisioner.services.sealing import Made, make
 from provisioner.services.site import Actor, Site
 from provisioner.store import history
 from provisioner.store.engine import read, write
-from provisioner.store.models import Build, Machine, SealedFile, Secret, now
+from provisioner.store.models import Build, Machine, SealedFile, Secret, Subnet, now
 
 MASKED_TOKEN = "x" * 54
 
@@ -63,12 +63,19 @@ def start(site: Site, actor: Actor, name: str, request: BuildRequest | None = No
 def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> dict[str, Any]:
     """Arm a new build from the sealed files of an earlier one (the latest unless named), whatever changed since.
 
-    The machine's secrets are today's. Raises MediaMissing if the kernel, initrd or image of then is gone.
+    The machine's secrets are today's. Raises MediaMissing if the kernel, initrd or image of then is gone, and
+    BuildNotPossible if the machine has other interfaces, or lacks a secret that the old answer file asks for.
     """
+    with read(site.engine) as session:
+        machine = find(session, name)
+        authoritative = [each.subnet.name for each in machine.interfaces if each.subnet and _is_ours(each.subnet)]
+    if authoritative:
+        dhcp.await_acknowledged(site, authoritative)
     with write(site.engine) as session:
         machine = find(session, name)
         _refuse_unfit(session, machine)
         old = find_build(session, machine.name, number)
+        _refuse_changed(machine, old)
         sealed = dict(old.sealed) | {"repeats": old.number}
         for what, digest in sealed["media"].items():
             media.require(site, digest, f"the {what} of build {old.number}")
@@ -76,6 +83,26 @@ def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> di
         build = _seal(session, site, machine, _next_number(session, machine), sealed, files, {})
         _armed(session, actor, build, f"repeats build {old.number}")
     return {"machine": build.machine_name, "number": build.number, "state": "armed", "warnings": []}
+
+
+def _is_ours(subnet: Subnet) -> bool:
+    return subnet.dhcp == "authoritative"
+
+
+def _refuse_changed(machine: Machine, old: Build) -> None:
+    """An old answer file holds the machine's addresses of then; today they may be another machine's."""
+    then = {(each["mac"], each["ip"]) for each in old.sealed["interfaces"]}
+    if then != {(each.mac, each.ip) for each in machine.interfaces}:
+        raise BuildNotPossible(
+            f"{machine.name} had other interfaces or addresses in build {old.number}",
+            hint=f"`provisioner build start {machine.name}` makes a build for those it has now",
+        )
+    missing = set(old.sealed["secrets"]) - {secret.name for secret in machine.secrets}
+    if missing:
+        raise BuildNotPossible(
+            f"build {old.number} unwraps {', '.join(sorted(missing))}, which {machine.name} does not have any more",
+            hint=f"`provisioner machine edit {machine.name} --secret NAME=FILE`",
+        )
 
 
 def preview(site: Site, name: str, request: BuildRequest | None = None) -> dict[str, str]:
@@ -153,6 +180,7 @@ def sealed_inputs(gathered: Gathered, made: Made, request: BuildRequest) -> dict
         "fields": {name: [each.value, each.source] for name, each in resolved.fields.items()},
         "request": {"parameters": dict(request.parameters), "kernel_options": list(request.kernel_options)},
         "warnings": list(made.warnings),
+        "secrets": list(made.secret_names),
     }
 
 

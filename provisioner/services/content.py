@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from provisioner.core.content import ProfileContent, dump_profile, parse_profile
 from provisioner.core.names import SNIPPETS, TEMPLATE_KINDS, template_name
 from provisioner.core.parameters import ancestry
-from provisioner.errors import MalformedContent, NotFound
+from provisioner.errors import MalformedContent, NotFound, ParentCycle
 from provisioner.services import profiles, templates
 from provisioner.services.files import replacing, translated
 from provisioner.services.site import Actor, Site
@@ -149,5 +149,10 @@ def _parents_first(session: Session, loaded: _Loaded) -> Sequence[str]:
     stored = {each.name: each.parent.name if each.parent else None for each in session.scalars(select(Profile))}
     ordered: list[str] = []
     for name in parents:
-        ordered += [each for each in ancestry(name, stored | parents) if each not in ordered and each in parents]
+        try:
+            line = ancestry(name, stored | parents)
+        except ParentCycle as error:
+            error.where = loaded.profiles[name][2]
+            raise
+        ordered += [each for each in line if each not in ordered and each in parents]
     return ordered

@@ -1,5 +1,6 @@
 """Machines and their interfaces."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,13 @@ from provisioner.store.engine import read, write
 from provisioner.store.models import Interface, Machine, MachineSecret, Profile, Subnet, now
 from provisioner.store.snapshots import snapshot
 
-_CRYPT_PREFIXES = ("$6$", "$5$", "$y$", "$2b$", "$7$")
+# crypt(5): SHA-512, SHA-256, bcrypt, yescrypt.
+_CRYPT = re.compile(
+    r"\$6\$(rounds=\d+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{86}"
+    r"|\$5\$(rounds=\d+\$)?[./0-9A-Za-z]{1,16}\$[./0-9A-Za-z]{43}"
+    r"|\$2[aby]\$\d\d\$[./0-9A-Za-z]{53}"
+    r"|\$y\$[./0-9A-Za-z]+\$[./0-9A-Za-z]{1,86}\$[./0-9A-Za-z]{43}"
+)
 
 
 @dataclass(frozen=True)
@@ -159,9 +166,11 @@ def _hashed(secret: str, value: str) -> str:
     if secret != "root_password":  # noqa: S105 - a name, not a password
         return value
     if value.startswith("$"):
-        if not value.startswith(_CRYPT_PREFIXES):
+        if not _CRYPT.fullmatch(value):
             raise InvalidInput(
-                "this kind of crypt hash is too weak", where=secret, hint="use SHA-512 crypt ($6$) or yescrypt ($y$)"
+                "this is no crypt hash, or one of a kind that is too weak",
+                where=secret,
+                hint="use SHA-512 crypt ($6$) or yescrypt ($y$), for example from `mkpasswd`; or give the password",
             )
         return value
     return str(sha512_crypt.hash(value))

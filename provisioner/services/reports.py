@@ -6,11 +6,11 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.core.lifecycle import ENDED, TABLE, Phase, Trigger
+from provisioner.core.lifecycle import ENDED, TABLE, BuildState, Phase, Trigger
 from provisioner.core.tokens import Purpose, uid_of
 from provisioner.errors import InvalidInput, TokenRefused
 from provisioner.services import lastgood
-from provisioner.services.lives import LOG_BYTES, add_event, apply_trigger, flag, lock, phase
+from provisioner.services.lives import LOG_BYTES, add_event, apply_trigger, flag, has_room, lock, phase
 from provisioner.services.site import Site
 from provisioner.store.engine import write
 from provisioner.store.models import Attempt, Build, now
@@ -52,12 +52,12 @@ def event(site: Site, presented: str, source: str, report: Report) -> Receipt:
         attempt, build = _held(session, uid)
         before = phase(build)
         accepted = not attempt.superseded and before not in ENDED
-        repeated = not attempt.superseded and before in ENDED and _repeats(step, before)
+        repeated = not attempt.superseded and before in ENDED and _repeats(step, build)
         if accepted:
             _apply_event(session, build, attempt, step, report, source)
-        if accepted or repeated:
+        if accepted or (repeated and has_room(session, build)):
             add_event(session, build, step, report.message, attempt=attempt, source=source, log=report.log)
-        else:
+        elif not repeated and has_room(session, build):
             add_event(session, build, "refused-event", f"{step}: {report.message}", attempt=attempt, source=source)
         state, after, attempt_uid = build.state, phase(build), attempt.uid
     if after not in {Phase.BOOTING, Phase.INSTALLING}:
@@ -87,7 +87,8 @@ def configured(site: Site, presented: str, source: str, *, ok: bool, message: st
             and not _too_late(site, build)
         )
         kind = ("configured" if ok else "handoff-failed") if accepted or repeated else "refused-report"
-        add_event(session, build, kind, message, attempt=attempt, source=source, log=log)
+        if accepted or has_room(session, build):
+            add_event(session, build, kind, message, attempt=attempt, source=source, log=log)
         if accepted:
             apply_trigger(session, build, trigger, "" if ok else f"handoff: {message}")
         state = build.state
@@ -115,10 +116,11 @@ def _apply_event(session: Session, build: Build, attempt: Attempt, step: str, re
             build.reboot_announced = True
 
 
-def _repeats(step: str, ended: Phase) -> bool:
-    return (step == "built" and ended is not Phase.FAILED) or (
-        step == "failed" and ended in {Phase.FAILED, Phase.FAILED_HANDOFF}
-    )
+def _repeats(step: str, build: Build) -> bool:
+    """Whether the report only says again what ended the build, or what it had reached before."""
+    if step == "built":
+        return build.built_at is not None
+    return step == "failed" and build.state == BuildState.FAILED
 
 
 def _held(session: Session, uid: str) -> tuple[Attempt, Build]:

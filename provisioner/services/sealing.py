@@ -34,6 +34,8 @@ class Made:
     warnings: tuple[str, ...]
     secrets: Mapping[str, str]
     """Secrets that the handoff prepared for this build, in clear: sealed at once, never stored so."""
+    secret_names: tuple[str, ...]
+    """All that the machine may unwrap."""
     payload: Payload
 
 
@@ -82,7 +84,7 @@ def make(site: Site, gathered: Gathered, *, number: int, secrets: tuple[str, ...
         files[name] = result
     warnings = _validated(gathered, wanted, files)
     files["handoff"] = handoff.handoff_script(tool.name, prepared.settings, BUILD_URLS)
-    return Made(files | boot_files(gathered, loaded, context), warnings, prepared.secrets, loaded)
+    return Made(files | boot_files(gathered, loaded, context), warnings, prepared.secrets, names, loaded)
 
 
 def _wanted(gathered: Gathered) -> dict[str, str]:

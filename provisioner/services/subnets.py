@@ -10,7 +10,7 @@ from provisioner.core.addresses import contains, normal_cidr, normal_ip, overlap
 from provisioner.core.markers import refuse_markers
 from provisioner.core.names import object_name, parameter_name
 from provisioner.core.parameters import check_plain
-from provisioner.errors import AddressOutsideSubnet, Conflict, InvalidInput, StillInUse
+from provisioner.errors import AddressOutsideSubnet, AddressTaken, Conflict, InvalidInput, StillInUse
 from provisioner.services import dhcp, objects
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import read, write
@@ -40,6 +40,7 @@ def edit(site: Site, actor: Actor, name: str, fields: Mapping[str, Any]) -> dict
         subnet = objects.get(session, Subnet, name)
         before = snapshot(subnet)
         _apply(subnet, fields)
+        _refuse_taken_gateway(session, subnet)
         dhcp.check_subnet(site, subnet)
         dhcp.touch(session)
         return objects.save(session, actor, subnet, before)
@@ -98,6 +99,12 @@ def _refuse_overlap(session: Session, subnet: Subnet) -> None:
                 where="cidr",
                 hint="choose another network, or remove that subnet first",
             )
+
+
+def _refuse_taken_gateway(session: Session, subnet: Subnet) -> None:
+    taken = session.scalar(select(Machine.name).join(Interface).where(Interface.ip == subnet.gateway))
+    if subnet.gateway and taken:
+        raise AddressTaken(f"{subnet.gateway} belongs to machine {taken}", where="gateway")
 
 
 def _apply(subnet: Subnet, fields: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,6 +18,7 @@ from provisioner.errors import Conflict, DatabaseUnavailable, InvalidSettings, P
 _WRITES = "provisioner_writes"
 _DRY_RUN = "provisioner_dry_run"
 _TURN = "provisioner_turn"
+_ONE_WRITER = 0x70726F76
 
 
 def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
@@ -84,6 +85,9 @@ def write(engine: Engine) -> Iterator[Session]:
         connection.begin() as transaction,
         Session(connection, expire_on_commit=False) as session,
     ):
+        if not is_sqlite(session):
+            # One writer at a time, as on SQLite: what a transaction read is still so when it writes.
+            session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ONE_WRITER})
         yield session
         session.flush()
         if connection.get_execution_options().get(_DRY_RUN):
@@ -129,12 +133,12 @@ def _constraint(error: IntegrityError) -> str:
 
 
 def _unavailable(error: DBAPIError) -> Exception:
-    text = str(error.orig)
-    if "disk is full" in text or "No space left" in text or getattr(error.orig, "errno", None) == errno.ENOSPC:
-        return StorageFull(f"the database cannot grow: {text}")
+    words = str(error.orig)
+    if "disk is full" in words or "No space left" in words or getattr(error.orig, "errno", None) == errno.ENOSPC:
+        return StorageFull(f"the database cannot grow: {words}")
     # SQLite says a plain DatabaseError of a file that is damaged or no database.
     if isinstance(error, OperationalError | InterfaceError | InternalError) or type(error) is DatabaseError:
-        return DatabaseUnavailable(f"the database cannot be asked: {text.splitlines()[0] if text else error}")
+        return DatabaseUnavailable(f"the database cannot be asked: {words.splitlines()[0] if words else error}")
     return error
 
 

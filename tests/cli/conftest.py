@@ -9,6 +9,9 @@ import pytest
 from conftest import Served, served_environment
 from world import World
 
+from provisioner.services import builds, installables, machines, profiles, records, subnets, templates
+from provisioner.store.models import Distro
+
 
 @pytest.fixture
 def empty(_template: Path, tmp_path: Path) -> Served:
@@ -29,3 +32,24 @@ def inside(served: Served, tmp: Path, scene: Callable[[World], Any]) -> None:
     site = served.site
     scene(World(site, tmp))
     site.engine.dispose()
+
+
+@pytest.fixture
+def contents() -> Callable[[Served], dict[str, Any]]:
+    """Reads everything that a refused command must leave as it was, history included."""
+
+    def read_all(served: Served) -> dict[str, Any]:
+        site = served.site
+        found = {
+            "machines": machines.listing(site),
+            "profiles": profiles.listing(site),
+            "subnets": subnets.listing(site),
+            "templates": templates.listing(site),
+            "distros": installables.listing(site, Distro),
+            "builds": [(view["machine"], view["number"], view["state"]) for view in builds.listing(site)],
+            "history": [row["id"] for row in records.listing(site, None, 1000)],
+        }
+        site.engine.dispose()
+        return found
+
+    return read_all

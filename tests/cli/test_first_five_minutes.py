@@ -17,7 +17,8 @@ from played import curl
 
 SCRIPT = """
 provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1 --dhcp off
-provisioner distro add rocky-9.6 --os rocky --version 9.6 --arch x86_64 --kernel {kernel} --initrd {initrd} --tree {tree}
+provisioner distro add rocky-9.6 --os rocky --version 9.6 --arch x86_64 \\
+    --kernel {kernel} --initrd {initrd} --tree {tree}
 provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 --profile rocky9
 provisioner build start web01
 provisioner build show web01
@@ -62,7 +63,7 @@ def test_the_first_five_minutes_word_for_word(tmp_path: Path, mirror: str) -> No
         wait_for(lambda: curl("-f", f"{boot}/readyz").returncode == 0, 60, "readiness")
         (tmp_path / "vmlinuz").write_bytes(b"kernel" * 5000)
         text = SCRIPT.format(kernel=tmp_path / "vmlinuz", initrd=f"{mirror}/initrd.img", tree=f"{mirror}/tree")
-        shown = [served.cli(*shlex.split(line)[1:]).stdout for line in text.splitlines()]
+        shown = [served.cli(*shlex.split(line)[1:]).stdout for line in text.replace("\\\n", " ").splitlines()]
         said = (tmp_path / "log").read_text()
     finally:
         process.send_signal(signal.SIGTERM)

@@ -89,8 +89,20 @@ def posted(machine: Played, token: str, body: bytes, kind: str, tmp_path: Path) 
         (b"step=x&log=" + b"x" * 300_000, "application/x-www-form-urlencoded", 413, "request-entity-too-large"),
         (b'{"step": "x", "log": "' + b"x" * 300_000 + b'"}', "application/json", 413, "request-entity-too-large"),
     ],
-    ids=["empty", "no-step", "two-words", "long", "broken", "list", "null", "json-no-step"]
-    + ["bytes", "deep", "413", "413-json"],
+    ids=[
+        "empty",
+        "no-step",
+        "two-words",
+        "long",
+        "broken",
+        "list",
+        "null",
+        "json-no-step",
+        "bytes",
+        "deep",
+        "413",
+        "413-json",
+    ],
 )
 def test_s73_bad_events_change_nothing(
     booted: Any, tmp_path: Path, body: bytes, kind: str, status: int, code: str

@@ -180,7 +180,13 @@ def test_r12_every_spelling_of_the_mac_gets_the_same_script(play: Any) -> None:
     machine = play().arm()
     bare = machine.mac.replace(":", "")
     dotted = ".".join(bare[index : index + 4] for index in (0, 4, 8))
-    spellings = [machine.mac.upper(), machine.mac.replace(":", "-"), bare, dotted, f"01-{machine.mac}".replace(":", "-")]
+    spellings = [
+        machine.mac.upper(),
+        machine.mac.replace(":", "-"),
+        bare,
+        dotted,
+        f"01-{machine.mac}".replace(":", "-"),
+    ]
     scripts = {machine.served.http(f"/boot/ipxe/{text}", source=machine.ip).text for text in spellings}
     assert scripts == {machine.ipxe()}
     assert kind_of(scripts.pop()) == "build"

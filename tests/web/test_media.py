@@ -61,8 +61,15 @@ def test_the_whole_kernel_byte_exact(served: Any) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "begin", "end"),
-    [("0-0", 0, 1), ("0-99", 0, 100), ("3000-3999", 3000, 4000), ("6990-", 6990, 7000), ("-10", 6990, 7000)]
-    + [("6999-9999999", 6999, 7000), ("-9999999", 0, 7000)],
+    [
+        ("0-0", 0, 1),
+        ("0-99", 0, 100),
+        ("3000-3999", 3000, 4000),
+        ("6990-", 6990, 7000),
+        ("-10", 6990, 7000),
+        ("6999-9999999", 6999, 7000),
+        ("-9999999", 0, 7000),
+    ],
 )
 def test_ranges(served: Any, wanted: str, begin: int, end: int) -> None:
     status, headers, body = get(served, STORED, "-r", wanted)
@@ -125,8 +132,14 @@ def test_a_changed_file_of_a_tree_has_another_etag(served: Any, tree: Path) -> N
 
 @pytest.mark.parametrize(
     ("path", "content"),
-    [("plain", b"0123456789"), ("sub/file%20name.txt", b"in a folder"), ("empty", b""), ("link-in", b"0123456789")]
-    + [("sub//file%20name.txt", b"in a folder"), ("/plain", b"0123456789")],
+    [
+        ("plain", b"0123456789"),
+        ("sub/file%20name.txt", b"in a folder"),
+        ("empty", b""),
+        ("link-in", b"0123456789"),
+        ("sub//file%20name.txt", b"in a folder"),
+        ("/plain", b"0123456789"),
+    ],
 )
 def test_s46_a_local_tree_is_served(served: Any, tree: Path, path: str, content: bytes) -> None:
     status, headers, body = get(served, f"/media/local/{path}")
@@ -144,13 +157,14 @@ TRAVERSALS = [
     "..;/outside", "..%00/outside", "plain%00", "plain%00.txt", "%c0%ae%c0%ae/outside", "%ef%bc%8e%ef%bc%8e/outside",
     "%E2%80%A5/outside", "file:///etc/passwd", "C:%5cWindows", "%5c%5chost%5cshare", "dir-root/etc/passwd",
     "dir-root/proc/self/environ", "dir-root/dev/zero", "dir-out/outside", "link-out", "fifo", "a" * 5000, "a/" * 2500,
-    ".hidden", ".git/config", "sub/.hidden", "", "sub", "sub/", ".", "..", "%2e", "%20", "plain/", "plain/x", "~root/.ssh",
+    ".hidden", ".git/config", "sub/.hidden", "", "sub", "sub/", ".", "..", "%2e", "%20", "plain/", "plain/x",
+    "~root/.ssh",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", TRAVERSALS)
 def test_s40_s46_only_published_files(served: Any, tree: Path, path: str) -> None:
-    status, headers, body = get(served, f"/media/local/{path}")
+    status, _headers, body = get(served, f"/media/local/{path}")
     # gunicorn itself refuses request lines beyond 4094 bytes.
     expected = {404} if len(path) < 4000 else {400, 404, 414}
     if path == "plain/":
@@ -162,11 +176,26 @@ def test_s40_s46_only_published_files(served: Any, tree: Path, path: str) -> Non
 
 @pytest.mark.parametrize(
     "path",
-    ["/media/", "/media", "/media/sha256/", f"/media/sha256/{SHA}", f"/media/sha256/{SHA}/", "/media/nothing/plain"]
-    + ["/media/remote/plain", "/media/../keys/master.key", "/media/sha256/../../keys/master.key", "/media/sha256/zz/x"]
-    + [f"/media/sha256/{SHA[:2]}/{SHA}", f"/media/sha256/{SHA.upper()}/vmlinuz", "/media/sha256/..%2f..%2fkeys/x"]
-    + ["/media/sha256/%2e%2e%2f%2e%2e%2f%2e%2e%2fkeys%2fmaster.key/x", "/media//etc/passwd", "/etc/passwd"]
-    + ["/media/local%2f..%2f..%2fkeys/x", "/media/.incoming-1/x"],
+    [
+        "/media/",
+        "/media",
+        "/media/sha256/",
+        f"/media/sha256/{SHA}",
+        f"/media/sha256/{SHA}/",
+        "/media/nothing/plain",
+        "/media/remote/plain",
+        "/media/../keys/master.key",
+        "/media/sha256/../../keys/master.key",
+        "/media/sha256/zz/x",
+        f"/media/sha256/{SHA[:2]}/{SHA}",
+        f"/media/sha256/{SHA.upper()}/vmlinuz",
+        "/media/sha256/..%2f..%2fkeys/x",
+        "/media/sha256/%2e%2e%2f%2e%2e%2f%2e%2e%2fkeys%2fmaster.key/x",
+        "/media//etc/passwd",
+        "/etc/passwd",
+        "/media/local%2f..%2f..%2fkeys/x",
+        "/media/.incoming-1/x",
+    ],
 )
 def test_s41_no_listing_and_nothing_beside(served: Any, tree: Path, path: str) -> None:
     status, headers, body = get(served, path)
