@@ -30,7 +30,10 @@ def show(context: Context, /, server: str, subnet: str | None, no_reservations: 
     """
     plan = wanted.external_plan(context.site, subnet)
     if not plan.subnets:
-        raise NotFound(f"there is no subnet {subnet or 'yet'}", hint="see `provisioner subnet list`")
+        raise NotFound(
+            f"there is no subnet {subnet or ''}".rstrip() + " that another DHCP server serves",
+            hint="see `provisioner subnet list` (ours serves authoritative ones); add one: `provisioner subnet add`",
+        )
     chosen = cast("Server", server)
     click.echo(external_config(plan, chosen, reservations=not no_reservations), nl=False)
 

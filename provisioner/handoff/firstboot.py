@@ -78,7 +78,7 @@ report() {
     form=$dir/handoff.form
     {
         printf 'status=%s&exit_code=%s&message=' "$1" "$2"
-        printf 'the handoff to @tool@ ended with exit status %s' "$2" | encode
+        printf '@said@' "$2" | encode
         printf '&log='
         tail -c 61440 "$log" | encode
     } >"$form"
@@ -134,6 +134,13 @@ def handoff_script(name: str, settings: Settings, urls: Mapping[str, str]) -> st
     url = shlex.quote(urls["configured"])
     return (
         _SCRIPT.replace("@tool@", chosen.name)
+        .replace("@said@", _said(chosen.name))
         .replace("@url@", url, 1)
         .replace("@body@", chosen.body(settings).rstrip("\n"), 1)
     )
+
+
+def _said(name: str) -> str:
+    if name == "none":
+        return "the machine booted from its own disk; no configuration management is asked for (%s)"
+    return f"the handoff to {name} ended with exit status %s"

@@ -119,7 +119,9 @@ def _events(session: Session, build: Build) -> list[Event]:
 
 
 def _view(build: Build, events: list[Event]) -> dict[str, Any]:
-    last = events[-1] if events else None
+    # Installers ask DHCP and TFTP too; once the machine has its script, that says nothing about what it waits for.
+    telling = [each for each in events if phase(build) is Phase.ARMED or each.kind not in {"dhcp", "loader"}]
+    last = telling[-1] if telling else None
     halted = last.message if last is not None and last.kind == "halt" else ""
     return {
         "machine": build.machine_name,
@@ -133,9 +135,7 @@ def _view(build: Build, events: list[Event]) -> dict[str, Any]:
         "attempts": len(build.attempts),
         "outcome": build.outcome,
         "flag": build.machine.flag if build.machine else "",
-        "waits_for": waits_for(
-            phase(build), last.kind if last else "", build.machine_name, halted_because=halted
-        ),
+        "waits_for": waits_for(phase(build), last.kind if last else "", build.machine_name, halted_because=halted),
     }
 
 

@@ -95,7 +95,9 @@ def _opened(source: str, where: str) -> Iterator[tuple[BinaryIO, int | None]]:
             yield file, os.fstat(file.fileno()).st_size
         return
     if not source.startswith(("http://", "https://")):
-        raise InvalidInput(f"{source!r} is neither a file nor an http URL", where=where)
+        raise InvalidInput(
+            f"{source!r} is neither a file nor an http URL", where=where, hint="download it, then give the file"
+        )
     request = urllib.request.Request(source, headers={"User-Agent": "provisioner"})  # noqa: S310 - scheme checked above
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310

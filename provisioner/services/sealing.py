@@ -8,7 +8,7 @@ from provisioner import handoff
 from provisioner.core.firmware import family_of
 from provisioner.core.markers import BUILD_URLS
 from provisioner.core.names import template_kind
-from provisioner.errors import MediaMissing, ProvisionerError
+from provisioner.errors import BuildNotPossible, MediaMissing, ProvisionerError
 from provisioner.render import bootargs, bootscripts, confined, validate
 from provisioner.services import media
 from provisioner.services.resolve import Gathered
@@ -42,6 +42,11 @@ class Made:
 def payload(site: Site, gathered: Gathered) -> Payload:
     """Kernel and initrd for this build. Raises MediaMissing."""
     if gathered.image is not None:
+        if not gathered.image["root"]:
+            raise BuildNotPossible(
+                f"nobody said where the root file system of image {gathered.image['name']} is",
+                hint=f"`provisioner image edit {gathered.image['name']} --root LABEL=...`, or a partition's number",
+            )
         media.require(site, gathered.image["sha256"], f"the image {gathered.image['name']}")
         return Payload(_ramdisk(site, "vmlinuz"), _ramdisk(site, "initrd.img"), "image")
     assert gathered.distro is not None  # noqa: S101 - gather() gives one of the two

@@ -84,7 +84,7 @@ def refused(contents: Any) -> Refused:
         (("profile", "edit", "linux", "--parent", "rocky9"), 1, "parent-cycle", "linux", "parent"),
         (("profile", "edit", "rocky9", "--parent", "rocky9"), 1, "parent-cycle", "rocky9", "parent"),
         (("profile", "add", "x", "--template", "kickstart/el8.ks.j2"), 1, "unknown-reference", "el8", "el9.ks.j2"),
-        (("profile", "edit", "rocky9", "--handoff", "pupet"), 1, "invalid-input", "pupet", "none"),
+        (("profile", "edit", "rocky9", "--handoff", "pupet"), 1, "unknown-reference", "pupet", "none"),
         (("profile", "edit", "rocky9", "--distro", "os=roky"), 1, "invalid-input", "'roky'", "rocky"),
         (("distro", "remove", "nothing", "--yes"), 3, "not-found", "distro 'nothing'", "distro list"),
     ],
@@ -148,7 +148,7 @@ BROKEN = {
     "undefined": ("text\nlang {{ parameters.nothing_gives_this }}\n", "parameter-missing", ":2"),
     "escape": ("text\n{{ ''.__class__.__mro__ }}\n", "template-error", ":2"),
     "include": ("text\n{% include 'snippets/none.j2' %}\n", "template-error", ":2"),
-    "kickstart": ("text\nnonsense --option\n", "answer-invalid", ":2"),
+    "kickstart": ("text\nnonsense --option\n", "answer-invalid", ": the rendered file is wrong: line 2"),
     "endless": ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "render-limit", ""),
 }
 
