@@ -81,6 +81,7 @@ def _announce(settings: Settings) -> None:
     print(f"media        {settings.media}   (listens on {settings.media_bind})", flush=True)
     print(f"admin plane  {scheme}://{settings.http_bind}/", flush=True)
     print(f"TFTP         {settings.tftp_bind}/udp", flush=True)
+    print("serving; stop with Ctrl-C", flush=True)
 
 
 def _listen(bind: str, setting: str) -> socket.socket:

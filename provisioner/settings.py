@@ -6,6 +6,7 @@ Every setting is described here once; the documentation is generated from these 
 import os
 import socket
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,11 @@ class Settings(BaseModel):
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise ValueError("write it as ADDRESS:PORT, for example 0.0.0.0:8080")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(value.strip())) for value in values)
 
     @field_validator("boot_url", "media_url")
     @classmethod

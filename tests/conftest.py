@@ -21,15 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import running, sql
+from world import ACTOR, World
 
 from provisioner.services.setup import init
 from provisioner.services.site import Site, open_site
 from provisioner.settings import Settings, load
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from postgres import running, sql  # noqa: E402
-from world import ACTOR, World  # noqa: E402
 
 both_engines = pytest.mark.parametrize(
     "engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
@@ -204,7 +201,7 @@ class Served:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(lambda: self._up(), 60, f"readiness; see {self.log.read_text()[-2000:]}")
+        wait_for(self._up, 60, f"readiness; see {self.log.read_text()[-2000:]}")
 
     def _up(self) -> bool:
         assert self.process is not None

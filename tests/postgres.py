@@ -27,17 +27,19 @@ def running() -> Iterator[str]:
         shutil.chown(home, "postgres", "postgres")
         as_user = ["runuser", "-u", "postgres", "--"]
     data, programs = home / "data", binaries()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": "/", "check": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": "/"}
     subprocess.run(
-        [*as_user, programs / "initdb", "-D", data, "-U", "provisioner", "-A", "trust", "--no-sync"], **quiet
+        [*as_user, programs / "initdb", "-D", data, "-U", "provisioner", "-A", "trust", "--no-sync"],
+        check=True,
+        **quiet,
     )
     options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync=off -c max_connections=100"
     control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-l", home / "log"]
-    subprocess.run([*control, "-o", options, "start"], **quiet)
+    subprocess.run([*control, "-o", options, "start"], check=True, **quiet)
     try:
         yield str(home)
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)
         shutil.rmtree(home, ignore_errors=True)
 
 

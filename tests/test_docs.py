@@ -17,7 +17,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 def test_generated_pages_are_fresh() -> None:
     """`scripts/docs` was run after the last change of a setting."""
-    done = subprocess.run([sys.executable, ROOT / "scripts/docs", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/docs", "--check"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -23,7 +23,10 @@ def test_wheel_in_an_empty_environment(tmp_path: Path) -> None:
     subprocess.run([python, "-m", "pip", "install", *quiet, "--require-hashes", "-r", lock], check=True)
     subprocess.run([python, "-m", "pip", "install", *quiet, "--no-deps", wheel], check=True)
     (tmp_path / "vmlinuz").write_bytes(b"kernel")
-    environment = {"PATH": f"{tmp_path}/venv/bin:{os.environ['PATH']}", "PROVISIONER_STATE_DIR": str(tmp_path / "state")}
+    environment = {
+        "PATH": f"{tmp_path}/venv/bin:{os.environ['PATH']}",
+        "PROVISIONER_STATE_DIR": str(tmp_path / "state"),
+    }
 
     def provisioner(*arguments: str) -> str:
         return subprocess.run(

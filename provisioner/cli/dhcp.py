@@ -42,6 +42,9 @@ def show(context: Context, /, server: str, subnet: str | None, no_reservations: 
 @pass_context
 def check(context: Context) -> None:
     """Say whether our DHCP server runs, knows every reservation, and what it complains about."""
+    if not any(each.mode == "authoritative" for each in wanted.plan(context.site).subnets):
+        click.echo("no subnet's DHCP is ours: nothing to check; see `provisioner subnet list`")
+        return
     status = read_status(context.settings.state_dir)
     if status is not None:
         running = f"dnsmasq runs (pid {status.pid})" if status.running else "dnsmasq does not run"

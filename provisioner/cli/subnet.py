@@ -93,9 +93,7 @@ def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
     """
     site = context.site.rehearsing() if dry_run else context.site
     before = subnets.show(context.site, name)
-    print_change(
-        before, subnets.edit(site, context.actor, name, fields(changes)), dry_run=dry_run
-    )
+    print_change(before, subnets.edit(site, context.actor, name, fields(changes)), dry_run=dry_run)
 
 
 @subnet.command()

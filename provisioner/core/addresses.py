@@ -8,6 +8,8 @@ import netaddr
 from provisioner.errors import AddressOutsideSubnet, MalformedAddress, MalformedMac
 
 _INTERFACE_PREFIX = re.compile(r"^net[0-9]+[=/:_ -]", re.IGNORECASE)
+# PXELINUX's hardware type stands before a hyphen, whatever separates the bytes after it.
+_TYPE_PREFIX = re.compile(r"^(01|20)-(?=[0-9a-f]{2}[:.0-9a-f])")
 _GROUPED = re.compile(r"^[0-9a-f]{1,2}(?:([:-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2})*$")
 _DOTTED = re.compile(r"^[0-9a-f]{4}(?:\.[0-9a-f]{4})+$")
 _BARE = re.compile(r"^[0-9a-f]+$")
@@ -38,7 +40,7 @@ def looks_like_mac(text: str) -> bool:
 
 
 def _octets(text: str) -> tuple[int, ...] | None:
-    spelled = _INTERFACE_PREFIX.sub("", text.strip()).lower()
+    spelled = _TYPE_PREFIX.sub("", _INTERFACE_PREFIX.sub("", text.strip()).lower())
     if _GROUPED.match(spelled):
         octets = tuple(int(group, 16) for group in re.split("[:-]", spelled))
     elif _DOTTED.match(spelled):

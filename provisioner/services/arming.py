@@ -258,9 +258,7 @@ def _seal(
     session.flush()
     for name, text in files.items():
         digest = hashlib.sha256(text.encode()).hexdigest()
-        session.add(
-            SealedFile(build_id=build.id, name=name, sha256=digest, content=zlib.compress(text.encode(), 9))
-        )
+        session.add(SealedFile(build_id=build.id, name=name, sha256=digest, content=zlib.compress(text.encode(), 9)))
     clear = dict(prepared)
     for secret in machine.secrets:
         clear[secret.name] = site.keys.open(secret.ciphertext, secret_row(machine.id, secret.name))

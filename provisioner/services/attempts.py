@@ -117,9 +117,7 @@ def _same_unwrap(secret: Secret, nonce: str, source: str) -> bool:
 
 def sealed_text(session: Session, build_id: int, name: str) -> str:
     """A sealed file of the build, markers unfilled. Raises NotFound."""
-    content = session.scalar(
-        select(SealedFile.content).where(SealedFile.build_id == build_id, SealedFile.name == name)
-    )
+    content = session.scalar(select(SealedFile.content).where(SealedFile.build_id == build_id, SealedFile.name == name))
     if content is None:
         raise NotFound(f"this build has no file {name!r}")
     return zlib.decompress(content).decode()

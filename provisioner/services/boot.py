@@ -83,9 +83,19 @@ def boot_script(site: Site, request: BootRequest) -> BootAnswer:
         return BootAnswer(local_script(request), decision)
 
 
-def first_script(site: Site, boot_url: str) -> str:
+def first_script(site: Site, source: str, boot_url: str) -> str:
     """The first script of every iPXE: it asks again with the MAC of the NIC that is open and what SMBIOS says."""
-    return bootscripts.first_ipxe(boot_url or site.settings.boot)
+    try:
+        with read(site.engine) as session:
+            there = next((each for each in session.scalars(select(Subnet)) if contains(each.cidr, source)), None)
+    except ProvisionerError:
+        there = None
+    return bootscripts.first_ipxe(_told_url(site, there, boot_url))
+
+
+def _told_url(site: Site, subnet: Subnet | None, asked: str) -> str:
+    """The boot plane's URL that a machine is told: its subnet's, the setting, or the one under which it asked."""
+    return (subnet.boot_url if subnet else "") or site.settings.boot_url or asked or site.settings.boot
 
 
 def local_script(request: BootRequest) -> str:
@@ -201,7 +211,7 @@ def _open_attempt(session: Session, site: Site, request: BootRequest, mac: str, 
         mac=mac,
         source=request.source,
         addresses=sorted({*world.assigned, request.source}),
-        boot_url=subnet.boot_url or site.settings.boot_url or request.boot_url or site.settings.boot,
+        boot_url=_told_url(site, subnet, request.boot_url),
         media_url=subnet.media_url or site.settings.media,
     )
     # The disk was touched by an attempt that somebody let go on from; this one starts anew.

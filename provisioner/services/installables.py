@@ -71,9 +71,7 @@ def edit_distro(
     site: Site, actor: Actor, name: str, change: Mapping[str, str], progress: media.Progress | None = None
 ) -> dict[str, Any]:
     """Change os, version, kernel, initrd or tree; sealed builds keep the files they were sealed with."""
-    stored = {
-        key: media.ingest(site, change[key], key, progress) for key in ("kernel", "initrd") if change.get(key)
-    }
+    stored = {key: media.ingest(site, change[key], key, progress) for key in ("kernel", "initrd") if change.get(key)}
     with write(site.engine) as session:
         distro = objects.get(session, Distro, name)
         before = snapshot(distro)

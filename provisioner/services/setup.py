@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -49,7 +49,8 @@ def init(settings: Settings, actor: Actor) -> Initialised:
     schema.upgrade(engine)
     engine.dispose()
     site = open_site(settings)
-    changes = content.apply(site, actor, content.shipped(), only_new=True)
+    shipped = replace(actor, reason=actor.reason or "shipped content")
+    changes = content.apply(site, shipped, content.shipped(), only_new=True)
     return Initialised(site, _first_admin(site, actor), fingerprint, len(changes))
 
 
@@ -75,9 +76,7 @@ def _first_admin(site: Site, actor: Actor) -> str | None:
         user = User(name="admin", role="admin", password_hash=hashed, disabled=False)
         session.add(user)
         session.flush()
-        history.record(
-            session, actor, kind="user", object_id=user.id, name="admin", before=None, after=snapshot(user)
-        )
+        history.record(session, actor, kind="user", object_id=user.id, name="admin", before=None, after=snapshot(user))
     return password
 
 

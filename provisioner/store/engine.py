@@ -9,7 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -18,12 +26,16 @@ from provisioner.errors import Conflict, DatabaseUnavailable, InvalidSettings, P
 _WRITES = "provisioner_writes"
 _DRY_RUN = "provisioner_dry_run"
 _TURN = "provisioner_turn"
+_URLS = "use sqlite:////path or postgresql://user@host/name"
 _ONE_WRITER = 0x70726F76
 
 
 def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
     """An engine for the URL; nothing is connected yet. Raises InvalidSettings for a URL we do not serve."""
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InvalidSettings(f"{url!r} is not a URL", where="database_url", hint=_URLS) from error
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(
             url,
@@ -48,7 +60,7 @@ def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
     raise InvalidSettings(
         f"the database {parsed.get_backend_name()!r} is not served",
         where="database_url",
-        hint="use sqlite:////path or postgresql://user@host/name",
+        hint=_URLS,
     )
 
 

@@ -36,7 +36,7 @@ def _scripts(app: Flask, site: Site) -> None:
             # Debian's installer takes any DHCP file name that is a URL for a preseed, before its own url=, and gives
             # up when it is none; a DHCP server with one fixed file name sends it here.
             return _text("# Provisioner: not a preseed; the one in url= counts\n")
-        return _text(boot.first_script(site, _boot_url()))
+        return _text(boot.first_script(site, source(), _boot_url()))
 
     @app.get("/boot/ipxe/<mac>")
     def ipxe_script(mac: str) -> Response:
