@@ -14,6 +14,8 @@ import pytest
 from conftest import Served, free_port, served_environment, wait_for
 from played import processes
 
+pytestmark = pytest.mark.slow
+
 CHILDREN = ("boot", "media", "admin", "tftp", "dhcp")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WEB02 = ("machine", "add", "web02")
 MAC = ("--mac", "52:54:00:00:00:02")
 

@@ -15,6 +15,8 @@ import pytest
 from conftest import Served, served_environment, wait_for
 from played import curl
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1 --dhcp off
 provisioner distro add rocky-9.6 --os rocky --version 9.6 --arch x86_64 \\

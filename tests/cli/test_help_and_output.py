@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from provisioner.cli.root import cli
 
+pytestmark = pytest.mark.slow
+
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command with the words that reach it."""

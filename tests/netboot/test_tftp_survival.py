@@ -31,6 +31,8 @@ from tests.netboot.tftp_client import (
     running,
 )
 
+pytestmark = pytest.mark.slow
+
 CONTENT = random.Random(1).randbytes(20_000)
 HASTY = Limits(first_resend=0.05, least_resend=0.02, resend_cap=0.1, linger=0.5)
 

@@ -14,6 +14,8 @@ from provisioner.render.confined import Job, render
 from tests.render.context import URLS, context, profile, sources
 from tests.render.recorder import Asked, Recorder, recorder
 
+pytestmark = pytest.mark.slow
+
 HASH = "$6$salt$hash./XYZ"
 SHELLS = {"bash": ["bash"], "dash": ["dash"], "busybox": ["busybox", "sh"]}
 FAKES = ("sleep", "debconf-set", "chroot", "restorecon")

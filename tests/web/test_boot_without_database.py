@@ -16,6 +16,8 @@ from world import ACTOR, World
 
 from provisioner.services import arming, machines
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def scene(_template: Path, tmp_path: Path) -> Iterator[tuple[Served, Callable[[str], Played]]]:

@@ -16,6 +16,8 @@ from world import ACTOR, MAC, World
 
 from provisioner.services import arming
 
+pytestmark = pytest.mark.slow
+
 BOOT_ROUTES = ["/boot/ipxe", f"/boot/ipxe/{MAC}", f"/boot/grub/{MAC}", f"/build/{'x' * 54}/answer"]
 
 

@@ -11,6 +11,8 @@ from world import ACTOR, OTHER_IP, World
 
 from provisioner.services import arming
 
+pytestmark = pytest.mark.slow
+
 CANARY = "canary-Xq7-horse"
 
 
