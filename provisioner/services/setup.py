@@ -41,11 +41,11 @@ class Initialised:
 
 def init(settings: Settings, actor: Actor) -> Initialised:
     """Make an installation, or bring an existing one up to this program's schema and content; safe to repeat."""
-    os.umask(0o077)
     _directories(settings.state_dir)
     keys.create(settings.state_dir / "keys")
     fingerprint = _certificate(settings.state_dir / "tls")
     engine = open_engine(settings.database, lock_seconds=settings.lock_seconds)
+    _private_file(engine.url.database if engine.dialect.name == "sqlite" else None)
     schema.upgrade(engine)
     engine.dispose()
     site = open_site(settings)
@@ -64,6 +64,13 @@ def _directories(state_dir: Path) -> None:
         for name, mode in (("keys", 0o700), ("tls", 0o700), ("media", 0o755), ("attempts", 0o700), ("dhcp", 0o755)):
             (state_dir / name).mkdir(exist_ok=True)
             (state_dir / name).chmod(mode)
+
+
+def _private_file(path: str | None) -> None:
+    """Make the database file before SQLite does, so that it is never open to others; its WAL takes the same mode."""
+    if path:
+        with translated(Path(path)):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _first_admin(site: Site, actor: Actor) -> str | None:
