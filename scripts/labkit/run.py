@@ -17,6 +17,7 @@ from labkit.workspace import run_name, workspace
 
 IMAGE = "stem-debian12"
 STEM_CELL = "stem-cell"
+HANDED_OVER = "provisioner: handed over"
 LOCAL_BOOT = "Provisioner: booting the local disk"
 # The console log is the serial port; a profile for hardware need not have it.
 SERIAL = ("--kernel-option", "console=tty0", "--kernel-option", "console=ttyS0,115200")
@@ -160,6 +161,9 @@ def follow(room: Lab, timeline: Timeline, timeout: float) -> str:
 def boot_again(room: Lab, timeline: Timeline, timeout: float) -> None:
     """Switch the finished machine off and on: it has to go to its local disk by itself."""
     machine = room.machine
+    with contextlib.suppress(LabError):  # an image without this console may have none
+        # The report comes before the clean-up; a machine cut off in between reports again at its next boot.
+        machine.wait_for_console(HANDED_OVER, 20)
     machine.power_off()
     mark = machine.console_size()
     machine.power_on()
