@@ -199,7 +199,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "keepalive": 15,
             "timeout": 60,
             "graceful_timeout": 5,
-            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: PTH112, S108
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
             "accesslog": None,  # request lines hold tokens
             "errorlog": "-",
             "loglevel": "warning",
