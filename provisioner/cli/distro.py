@@ -12,6 +12,7 @@ from provisioner.cli.common import (
     print_rows,
     progress_bar,
 )
+from provisioner.cli.nouns import add_rename_and_remove
 from provisioner.services import catalogue, installables
 from provisioner.services.installables import ARCHES, DistroInput
 
@@ -77,23 +78,4 @@ def edit(context: Context, /, name: str, **options: str | None) -> None:
     print_change(before, after, dry_run=False)
 
 
-@distro.command()
-@click.argument("name")
-@click.argument("new_name")
-@pass_context
-def rename(context: Context, /, name: str, new_name: str) -> None:
-    """Give a distro another name."""
-    catalogue.rename_distro(context.site, context.actor, name, new_name)
-    click.echo(f"distro {name} is now {new_name}")
-
-
-@distro.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@pass_context
-def remove(context: Context, /, name: str, yes: bool) -> None:
-    """Remove a distro that no profile names; sealed builds keep their files."""
-    if not yes:
-        click.confirm(f"Remove distro {name}?", abort=True)
-    catalogue.remove_distro(context.site, context.actor, name)
-    click.echo(f"distro {name} removed")
+add_rename_and_remove(distro, catalogue.distro, catalogue.rename_distro, catalogue.remove_distro)

@@ -12,6 +12,7 @@ from provisioner.cli.common import (
     print_rows,
     progress_bar,
 )
+from provisioner.cli.nouns import add_rename_and_remove
 from provisioner.services import catalogue, installables
 from provisioner.services.installables import ARCHES, IMAGE_FORMATS, IMAGE_KINDS, ImageInput
 
@@ -77,23 +78,4 @@ def edit(context: Context, /, name: str, **options: str | None) -> None:
     print_change(before, after, dry_run=False)
 
 
-@image.command()
-@click.argument("name")
-@click.argument("new_name")
-@pass_context
-def rename(context: Context, /, name: str, new_name: str) -> None:
-    """Give an image another name."""
-    catalogue.rename_image(context.site, context.actor, name, new_name)
-    click.echo(f"image {name} is now {new_name}")
-
-
-@image.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@pass_context
-def remove(context: Context, /, name: str, yes: bool) -> None:
-    """Remove an image that no profile names; sealed builds keep their file."""
-    if not yes:
-        click.confirm(f"Remove image {name}?", abort=True)
-    catalogue.remove_image(context.site, context.actor, name)
-    click.echo(f"image {name} removed")
+add_rename_and_remove(image, catalogue.image, catalogue.rename_image, catalogue.remove_image)

@@ -18,7 +18,8 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
-from provisioner.errors import InvalidInput
+from provisioner.cli.nouns import add_rename_and_remove
+from provisioner.errors import InvalidInput, NotFound
 from provisioner.services import machines
 from provisioner.services.machines import InterfaceInput
 
@@ -40,16 +41,31 @@ def list_(context: Context, /, form: str) -> None:
     Example:
       provisioner machine list --output csv
     """
-    rows = [
-        row
-        | {
-            "macs": [each["mac"] for each in row["interfaces"]],
-            "ips": [each["ip"] for each in row["interfaces"] if each["ip"]],
-        }
-        for row in machines.listing(context.site)
-    ]
     empty = "No machines yet. Add one: provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11"
-    print_rows(rows, form, COLUMNS, empty)
+    print_rows([_row(each) for each in machines.listing(context.site)], form, COLUMNS, empty)
+
+
+def _row(each: dict[str, Any]) -> dict[str, Any]:
+    interfaces = each["interfaces"]
+    addresses = {"macs": [nic["mac"] for nic in interfaces], "ips": [nic["ip"] for nic in interfaces if nic["ip"]]}
+    return each | addresses
+
+
+@machine.command()
+@click.argument("fact")
+@output_option
+@pass_context
+def find(context: Context, /, fact: str, form: str) -> None:
+    """Find machines by a part of their name, serial, UUID or address, or by any spelling of a MAC.
+
+    \b
+    Example:
+      provisioner machine find 5254.0012.3456
+    """
+    found = machines.search(context.site, fact)
+    print_rows([_row(each) for each in found], form, COLUMNS, f"no machine matches {fact}")
+    if not found:
+        raise SystemExit(NotFound.exit_code)
 
 
 @machine.command()
@@ -174,29 +190,4 @@ def _secret(text: str) -> tuple[str, str | None]:
     return name, value
 
 
-@machine.command()
-@click.argument("name")
-@click.argument("new_name")
-@pass_context
-def rename(context: Context, /, name: str, new_name: str) -> None:
-    """Give a machine another name."""
-    machines.rename(context.site, context.actor, name, new_name)
-    click.echo(f"machine {name} is now {new_name}")
-
-
-@machine.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@dry_run_option
-@pass_context
-def remove(context: Context, /, name: str, yes: bool, dry_run: bool) -> None:
-    """Remove a machine; its builds and history stay."""
-    before = machines.show(context.site, name)
-    if dry_run:
-        machines.remove(context.site.rehearsing(), context.actor, name)
-        print_change(before, None, dry_run=True)
-        return
-    if not yes:
-        click.confirm(f"Remove machine {before['name']}?", abort=True)
-    machines.remove(context.site, context.actor, name)
-    click.echo(f"machine {before['name']} removed")
+add_rename_and_remove(machine, machines.show, machines.rename, machines.remove)

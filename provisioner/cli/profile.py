@@ -18,6 +18,7 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
+from provisioner.cli.nouns import add_rename_and_remove
 from provisioner.core.content import load_yaml
 from provisioner.errors import MalformedContent
 from provisioner.services import arming, profiles
@@ -135,23 +136,4 @@ def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
     print_change(before, profiles.edit(site, context.actor, name, _data(changes)), dry_run=dry_run)
 
 
-@profile.command()
-@click.argument("name")
-@click.argument("new_name")
-@pass_context
-def rename(context: Context, /, name: str, new_name: str) -> None:
-    """Give a profile another name; children and machines follow."""
-    profiles.rename(context.site, context.actor, name, new_name)
-    click.echo(f"profile {name} is now {new_name}")
-
-
-@profile.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@pass_context
-def remove(context: Context, /, name: str, yes: bool) -> None:
-    """Remove a profile that nothing refers to."""
-    if not yes:
-        click.confirm(f"Remove profile {name}?", abort=True)
-    profiles.remove(context.site, context.actor, name)
-    click.echo(f"profile {name} removed")
+add_rename_and_remove(profile, profiles.show, profiles.rename, profiles.remove)

@@ -31,7 +31,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.option("--reason", default="", help="Why; kept in the history with whatever this command changes.")
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None, state_dir: Path | None, reason: str) -> None:
-    r"""Rack a server, power it on: it netboots, is installed from the answer file rendered for its MAC address, and is
+    """Rack a server, power it on: it netboots, is installed from the answer file rendered for its MAC address, and is
     handed to your configuration management.
 
     \b
@@ -39,7 +39,7 @@ def cli(ctx: click.Context, config: Path | None, state_dir: Path | None, reason:
       provisioner init
       provisioner serve
       provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1 --dhcp off
-      provisioner distro add rocky-9.6 --os rocky --version 9.6 --arch x86_64 \
+      provisioner distro add rocky-9.6 --os rocky --version 9.6 --arch x86_64 \\
           --kernel FILE|URL --initrd FILE|URL --tree URL
       provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 --profile rocky9
       provisioner build start web01

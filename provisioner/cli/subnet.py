@@ -16,6 +16,7 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
+from provisioner.cli.nouns import add_rename_and_remove
 from provisioner.services import subnets
 
 COLUMNS = ("name", "cidr", "gateway", "dns", "dhcp", "ranges", "boot_url")
@@ -96,23 +97,4 @@ def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
     print_change(before, subnets.edit(site, context.actor, name, fields(changes)), dry_run=dry_run)
 
 
-@subnet.command()
-@click.argument("name")
-@click.argument("new_name")
-@pass_context
-def rename(context: Context, /, name: str, new_name: str) -> None:
-    """Give a subnet another name."""
-    subnets.rename(context.site, context.actor, name, new_name)
-    click.echo(f"subnet {name} is now {new_name}")
-
-
-@subnet.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@pass_context
-def remove(context: Context, /, name: str, yes: bool) -> None:
-    """Remove a subnet that no machine is in."""
-    if not yes:
-        click.confirm(f"Remove subnet {name}?", abort=True)
-    subnets.remove(context.site, context.actor, name)
-    click.echo(f"subnet {name} removed")
+add_rename_and_remove(subnet, subnets.show, subnets.rename, subnets.remove)

@@ -11,6 +11,7 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
+from provisioner.cli.nouns import add_rename_and_remove
 from provisioner.errors import MalformedContent
 from provisioner.services import templates
 
@@ -82,23 +83,4 @@ def edit(context: Context, /, name: str, file: str, dry_run: bool) -> None:
     )
 
 
-@template.command()
-@click.argument("name", metavar="KIND/NAME")
-@click.argument("new_name", metavar="KIND/NEW_NAME")
-@pass_context
-def rename(context: Context, /, name: str, new_name: str) -> None:
-    """Give a template that nothing uses another name."""
-    templates.rename(context.site, context.actor, name, new_name)
-    click.echo(f"template {name} is now {new_name}")
-
-
-@template.command()
-@click.argument("name", metavar="KIND/NAME")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@pass_context
-def remove(context: Context, /, name: str, yes: bool) -> None:
-    """Remove a template that nothing uses."""
-    if not yes:
-        click.confirm(f"Remove template {name}?", abort=True)
-    templates.remove(context.site, context.actor, name)
-    click.echo(f"template {name} removed")
+add_rename_and_remove(template, templates.show, templates.rename, templates.remove)

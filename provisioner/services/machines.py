@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from passlib.hash import sha512_crypt
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from provisioner.core.addresses import check_assignable, looks_like_mac, normal_ip, normal_mac
@@ -117,6 +117,20 @@ def listing(site: Site) -> list[dict[str, Any]]:
     """All machines."""
     with read(site.engine) as session:
         return [view(machine) for machine in objects.listing(session, Machine)]
+
+
+def search(site: Site, fact: str) -> list[dict[str, Any]]:
+    """Machines by a part of their name, serial number or UUID, by an address, or by any spelling of a MAC."""
+    wanted = fact.strip().lower()
+    columns = (Machine.name, Machine.serial, Machine.uuid, Interface.ip)
+    matches = [func.lower(column).contains(wanted, autoescape=True) for column in columns]
+    if looks_like_mac(wanted):
+        matches.append(Interface.mac == normal_mac(wanted))
+    # By id, since a machine may match by several interfaces, and PostgreSQL cannot tell rows that hold JSON apart.
+    ids = select(Machine.id).outerjoin(Interface).where(or_(*matches))
+    with read(site.engine) as session:
+        found = session.scalars(select(Machine).where(Machine.id.in_(ids)).order_by(Machine.name))
+        return [view(machine) for machine in found]
 
 
 def find(session: Session, name: str) -> Machine:

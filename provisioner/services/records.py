@@ -27,7 +27,8 @@ def verify(site: Site) -> list[str]:
 
 def _view(revision: Revision) -> dict[str, Any]:
     before, after = revision.before or {}, revision.after or {}
-    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    both = {*before, *after} if revision.action == "edit" else ()
+    changed = sorted(key for key in both if before.get(key) != after.get(key))
     return {
         "id": revision.id,
         "at": revision.at.isoformat(timespec="milliseconds"),
