@@ -17,7 +17,7 @@ from provisioner.render import bootscripts
 from provisioner.services import lastgood
 from provisioner.services.arming import sealed_files
 from provisioner.services.attempts import marker_values, sealed_text
-from provisioner.services.lives import add_event, apply_trigger, flag, latest_build, lock, phase
+from provisioner.services.lives import add_event, apply_trigger, flag, has_room, latest_build, lock, phase
 from provisioner.services.machines import by_mac
 from provisioner.services.site import Site
 from provisioner.store.engine import read, write
@@ -224,12 +224,14 @@ def _open_attempt(session: Session, site: Site, request: BootRequest, mac: str, 
 def _note(session: Session, request: BootRequest, world: _World, decision: BootDecision, moment: datetime) -> None:
     build, source = world.build, request.source
     assert build is not None  # noqa: S101 - only called with one
+    if build.reboot_announced and decision.next_boot is NextBoot.LOCAL:
+        build.reboot_announced, build.reboot_served_at = False, moment
+    if not decision.opens_attempt and not has_room(session, build):
+        return  # anybody can ask in this machine's name, for ever
     if decision.flagged:
         refused = decision.next_boot is NextBoot.HALT
         message = decision.reason if refused else f"attempt from {source}, which is not the assigned address"
         flag(session, build, message, source=source, attempt=None if refused else world.attempt)
-    if build.reboot_announced and decision.next_boot is NextBoot.LOCAL:
-        build.reboot_announced, build.reboot_served_at = False, moment
     kinds = {NextBoot.BUILD: "script", NextBoot.LOCAL: "local-boot", NextBoot.HALT: "halt"}
     if decision.next_boot in kinds and not (decision.flagged and decision.next_boot is NextBoot.HALT):
         attempt = world.attempt if decision.next_boot is NextBoot.BUILD else None
