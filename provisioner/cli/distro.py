@@ -49,7 +49,7 @@ def show(context: Context, /, name: str, form: str) -> None:
 @click.option("--arch", type=click.Choice(ARCHES), default="x86_64", show_default=True)
 @click.option("--kernel", required=True, metavar="FILE|URL", help="Copied into the media store.")
 @click.option("--initrd", required=True, metavar="FILE|URL", help="Copied into the media store.")
-@click.option("--tree", default="", metavar="URL|DIR", help="The install tree; a directory is served by media.")
+@click.option("--tree", default="", metavar="URL|DIR", help="Install tree or mirror; media serves a directory.")
 @pass_context
 def add(context: Context, /, name: str, **options: str) -> None:
     """Register a distro; kernel and initrd are fetched now, and kept by their SHA-256.

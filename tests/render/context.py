@@ -20,7 +20,7 @@ URLS = {
 DISTROS = {
     "rocky9": ("rocky", "9.6", "kickstart", "@@provisioner:media_url@@/media/rocky-9.6/"),
     "rhel9": ("rhel", "9.4", "kickstart", "http://mirror.example.com/rhel/9.4/BaseOS/x86_64/os/"),
-    "debian12": ("debian", "12", "preseed", None),
+    "debian12": ("debian", "12", "preseed", "http://mirror.example.com/debian"),
     "ubuntu2404": ("ubuntu", "24.04", "autoinstall", "http://mirror.example.com/ubuntu-24.04-live-server-amd64.iso"),
 }
 

@@ -157,7 +157,8 @@ def test_the_early_stage_reports_unwraps_and_tells_the_disk(installer: Installer
         assert f"debconf-set passwd/root-password-crypted {HASH}\n" in ran.fakes
         assert f"debconf-set partman-auto/disk {disk}\ndebconf-set grub-installer/bootdev {disk}\n" in ran.fakes
         assert (
-            "debconf-set mirror/http/hostname mirror.example.com\ndebconf-set mirror/http/directory /debian\n" in ran.fakes
+            "debconf-set mirror/http/hostname mirror.example.com\ndebconf-set mirror/http/directory /debian\n"
+            in ran.fakes
         )
 
 

@@ -236,3 +236,14 @@ def test_s34_no_value_opens_a_kickstart_section(values: list[tuple[str, str, str
     for result in render(jobs, sources()):
         if isinstance(result, str):
             assert structure("kickstart", result) == structure("kickstart", plain)
+
+
+def test_s33_debian_needs_a_mirror_from_somewhere() -> None:
+    """Neither a tree nor the parameter: an error at arming, not a question on the machine's console."""
+    data = context("debian12")
+    data["distro"]["tree"] = None
+    data["parameters"].pop("mirror", None)
+    with pytest.raises(MissingParameter, match=r"parameters\.mirror"):
+        made("preseed/debian12.cfg.j2", data)
+    data["parameters"]["mirror"] = "http://mirror.example.com/debian"
+    assert "mirror='http://mirror.example.com/debian'" in made("preseed/debian12.cfg.j2", data)
