@@ -37,7 +37,10 @@ def masters(served: Served) -> dict[str, int]:
     found = {}
     for pid, line in processes(served.state).items():
         name = re.search(r"--only (\w+)", line)
-        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        try:
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it ended since it was listed
+            continue
         if name and int(parent) == served.process.pid:
             found[name.group(1)] = pid
     return found

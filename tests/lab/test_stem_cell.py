@@ -34,3 +34,11 @@ def test_a_bios_machine_is_made_from_a_stem_cell_image_and_boots_its_disk_ever_a
     console = (tmp_path / "lab01.console").read_text(errors="replace")
     assert console.count("provisioner: writing the image to /dev/vda") == 1
     assert console.count("provisioner: handed over") == 1
+
+
+@pytest.mark.full
+def test_a_uefi_machine_is_made_from_the_same_image(tmp_path: Path) -> None:
+    """OVMF's own PXE stack, `snponly.efi` by TFTP; its detour to the local disk alone takes four minutes."""
+    told: list[str] = []
+    assert boot(Plan(firmware="uefi", timeout=1200, again=False, logs=tmp_path), told.append), "\n".join(told)
+    in_order(told, "power on", "loader .*snponly.efi", "disk", "built", "the build is configured")
