@@ -28,7 +28,7 @@ BUSYBOX = shutil.which("busybox")
 pytestmark = pytest.mark.skipif(BUSYBOX is None, reason="needs busybox (apt-get install busybox-static)")
 
 # What must not happen on the host that runs the test, or cannot; busybox finds functions before its applets.
-# Time passes faster, but not so fast for the watch over the transfer (sleep 2) that a busy host looks like a silent server.
+# Time passes faster, but not so fast that a busy host looks like a silent server to the watch (sleep 2).
 STAND_INS = """
 blockdev() { case $1 in --getsize64) cat "$2.size" ;; esac; }
 mount() { [ -f "$3" ]; }
