@@ -23,6 +23,7 @@ KICKSTARTS = Path(__file__).resolve().parents[2] / "kickstarts"
 HANDOFF = "#!/bin/sh\necho handed over\n"
 CRYPT = "$6$salt/.x$a1B2c3./"
 RAW = bytes(range(256)) * 4096  # 1 MiB
+PACKED = gzip.compress(RAW, mtime=0)  # packed once: a gzip header holds the time
 BUSYBOX = shutil.which("busybox")
 
 pytestmark = pytest.mark.skipif(BUSYBOX is None, reason="needs busybox (apt-get install busybox-static)")
@@ -138,7 +139,7 @@ class Rack:
 
 @pytest.fixture
 def rack(tmp_path: Path) -> Iterator[Rack]:
-    script = Script(files={"/image": gzip.compress(RAW), "/handoff": HANDOFF.encode()})
+    script = Script(files={"/image": PACKED, "/handoff": HANDOFF.encode()})
     handler = type("Bound", (Handler,), {"script": script})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -158,7 +159,7 @@ def rack(tmp_path: Path) -> Iterator[Rack]:
 
 
 def answer(url: str, *, packed: bytes = b"", disk: str = "auto", image: dict[str, Any] | None = None) -> str:
-    packed = packed or gzip.compress(RAW)
+    packed = packed or PACKED
     context: dict[str, Any] = {
         "machine": {"name": "web01", "hostname": "web01", "fqdn": "web01.example.com", "interfaces": []},
         "image": {
@@ -253,7 +254,7 @@ def test_a_server_that_is_down_for_a_while_is_waited_for(rack: Rack) -> None:
 def test_built_is_repeated_until_it_is_acknowledged(rack: Rack) -> None:
     rack.add_disk("vda", 8 << 20)
     rack.script.statuses["/event"] = [200, 500, 503, 429, 200]
-    result = rack.run(packed=(packed := gzip.compress(RAW)), image={"size": len(packed) * 1000})  # no progress events
+    result = rack.run(image={"size": len(PACKED) * 1000})  # no progress events
     assert result.returncode == 0, result.stdout
     assert rack.script.steps() == ["disk", "built", "built", "built", "built"]
 
