@@ -70,6 +70,10 @@ class Machine(Administered):
     kernel_options: Mapped[list[Any]] = mapped_column(default=list)
     serial: Mapped[str | None] = mapped_column(String(255), index=True)
     uuid: Mapped[str | None] = mapped_column(String(36), index=True)
+    local_boot: Mapped[str | None] = mapped_column(String(32))
+    """How its firmware gets to the disk, where its profile's way does not do; None: the profile's."""
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What it said of itself when it was discovered; never an input of a build."""
     flag: Mapped[str] = mapped_column(Text, default="")
     """Why somebody should look at this machine; empty when nobody need."""
     profile: Mapped["Profile | None"] = relationship()
@@ -250,6 +254,27 @@ class Event(Base):
     source: Mapped[str] = mapped_column(String(39), default="")
     flagged: Mapped[bool] = mapped_column(default=False)
     log: Mapped[bytes | None]
+    spool_id: Mapped[str | None] = mapped_column(String(64))
+    """The name under which this report lay in the spool, so that it is applied once."""
+    __table_args__ = (Index("uq_event_spool_id", "spool_id", unique=True),)
+
+
+class Discovery(Base):
+    """A machine that nobody registered and that asked for its script: quarantined until somebody adds it."""
+
+    __tablename__ = "discovery"
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    mac: Mapped[str] = mapped_column(String(59), unique=True)
+    first_seen: Mapped[datetime] = mapped_column(default=now)
+    last_seen: Mapped[datetime] = mapped_column(default=now, index=True)
+    times: Mapped[int] = mapped_column(default=1)
+    source: Mapped[str] = mapped_column(String(39), default="")
+    serial: Mapped[str | None] = mapped_column(String(255), index=True)
+    uuid: Mapped[str | None] = mapped_column(String(36), index=True)
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What it said of itself: inert text, cut and printable."""
+    conflict: Mapped[str] = mapped_column(Text, default="")
+    """Which registered machine it contradicts; empty when none."""
 
 
 class Secret(Base):
