@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.netboot.tftp import Content, Limits, OpenFile, Request
-from tests.netboot.tftp_client import Running, running
+from tests.netboot.tftp_client import Running, need, running
 
 SIZES = (0, 1, 511, 512, 513, 1428, 14280, 100_000)
 
@@ -28,13 +27,6 @@ def resolve(asked: Request) -> Content | None:
 def fetched(command: list[str], into: Path) -> bytes:
     subprocess.run(command, check=True, timeout=60, capture_output=True)
     return into.read_bytes()
-
-
-def need(program: str) -> str:
-    path = shutil.which(program)
-    if path is None:
-        pytest.skip(f"{program} is not installed")
-    return path
 
 
 @pytest.fixture

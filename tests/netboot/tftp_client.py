@@ -1,22 +1,29 @@
 """A small TFTP client that can misbehave, and a server to try it on, all over real sockets on loopback."""
 
-import random
+import shutil
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+import pytest
 
 from provisioner.netboot.tftp import Content, Limits, Request, Resolve, TftpServer, Transfer
 
 PATIENCE = 20.0
 
-CALM = Limits(first_resend=60.0, least_resend=60.0, resend_cap=60.0)
-"""Loopback loses nothing, so a server that sends again only shows that the machine is busy: by default it does not."""
+CALM = Limits(
+    first_resend=60.0, least_resend=60.0, resend_cap=60.0, source_rate=1e9, source_burst=1e9, rate=1e9, burst=1e9
+)
+"""Loopback loses nothing, so a server that sends again only shows that the machine is busy: by default it does not.
+
+Nor does it cap what it sends: most tests are many clients at one address.
+"""
 
 RRQ, WRQ, DATA, ACK, ERROR, OACK = 1, 2, 3, 4, 5, 6
 
@@ -112,6 +119,13 @@ class Client:
                 return packets
             packets.append(unpack(raw, sender[:2]))
 
+    def drain(self) -> None:
+        """Throw away all that has already arrived, well-formed or not."""
+        self.socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                self.socket.recv(1)
+
     def rest(self, *, blksize: int = 512, window: int = 1, first: Packet | None = None, acknowledged: int = 0) -> bytes:
         """Receive the transfer to its end, as a well-behaved client without losses does."""
         content = bytearray()
@@ -146,80 +160,57 @@ def fetch(server: tuple[str, int], name: str, options: Mapping[str, object] | No
         return client.rest(blksize=agreed.get("blksize", 512), window=agreed.get("windowsize", 1))
 
 
-@dataclass
-class Weather:
-    """What the network does to datagrams on one way; the same for the same seed."""
-
-    seed: int
-    loss: float = 0.0
-    copies: float = 0.0
-    late: float = 0.0
-    lost: int = 0
-    _random: random.Random = field(init=False)
-    _held: list[bytes] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
-
-    def pass_on(self, raw: bytes) -> list[bytes]:
-        """The datagrams that come out when this one goes in."""
-        if self._random.random() < self.loss:
-            self.lost += 1
-            return []
-        out = [raw, raw] if self._random.random() < self.copies else [raw]
-        if self._random.random() < self.late:
-            self._held.append(out.pop())
-            return out
-        out += self._held
-        self._held = []
-        return out
-
-
-def fetch_in_bad_weather(
-    server: tuple[str, int], name: str, options: Mapping[str, object], out: Weather, back: Weather
+def fetch_patiently(
+    server: tuple[str, int], name: str, options: Mapping[str, object], *, pause: float = 0.2, seconds: float = 120.0
 ) -> bytes:
-    """A simple client as firmware has it: it acknowledges what is in order, and repeats itself when nothing comes."""
-    ask = request(RRQ, name, options)
+    """A whole transfer by a simple client as firmware has it, whatever gets lost on the way.
+
+    It acknowledges what is in order, tells what it has at each block that is not, and repeats itself after ``pause``.
+    """
     content = bytearray()
     block, since_ack, blksize, window = 0, 0, 512, 1
-    deadline = time.monotonic() + 120
+    agreed = False
+    deadline = time.monotonic() + seconds
     with Client(server) as client:
-
-        def say(raw: bytes, to: tuple[str, int] | None) -> None:
-            for copy in out.pass_on(raw):
-                client.send(copy, to)
-
-        say(ask, None)
-        agreed = False
+        client.ask(name, options)
         while time.monotonic() < deadline:
             try:
-                arrived = client.receive(0.2)
+                packet = client.receive(pause)
             except TimeoutError:
-                say(struct.pack("!HH", ACK, block & 0xFFFF) if agreed else ask, client.peer if agreed else None)
+                if agreed:
+                    client.ack(block)
+                else:
+                    client.ask(name, options)
                 continue
-            for raw in back.pass_on(arrived.raw):
-                packet = unpack(raw, arrived.sender)
-                assert packet.opcode in {OACK, DATA}, packet
-                if packet.opcode == OACK:
-                    blksize = int(packet.options.get("blksize", 512))
-                    window = int(packet.options.get("windowsize", 1))
-                    if block == 0:
-                        agreed = True
-                        say(struct.pack("!HH", ACK, 0), client.peer)
-                elif packet.number == (block + 1) & 0xFFFF:
-                    agreed = True
-                    content += packet.data
-                    block, since_ack = block + 1, since_ack + 1
-                    final = len(packet.data) < blksize
-                    if final or since_ack >= window:
-                        since_ack = 0
-                        say(struct.pack("!HH", ACK, block & 0xFFFF), client.peer)
-                    if final:
-                        return bytes(content)
-                elif agreed:
+            assert packet.opcode in {OACK, DATA}, packet
+            if packet.opcode == OACK:
+                blksize = int(packet.options.get("blksize", 512))
+                window = int(packet.options.get("windowsize", 1))
+                agreed = True
+                if block == 0:
+                    client.ack(0)
+            elif packet.number == (block + 1) & 0xFFFF:
+                agreed = True
+                content += packet.data
+                block, since_ack = block + 1, since_ack + 1
+                final = len(packet.data) < blksize
+                if final or since_ack >= window:
                     since_ack = 0
-                    say(struct.pack("!HH", ACK, block & 0xFFFF), client.peer)
-    raise TimeoutError(f"{name}: {len(content)} bytes after 120 s")
+                    client.ack(block)
+                if final:
+                    return bytes(content)
+            elif agreed:
+                since_ack = 0
+                client.ack(block)
+    raise TimeoutError(f"{name}: {len(content)} bytes after {seconds} s")
+
+
+def need(program: str) -> str:
+    """The program's path; without it the test is skipped."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
 
 
 @dataclass
@@ -274,10 +265,13 @@ def running(
     bind: str = "127.0.0.1:0",
     admitted: Callable[[str], bool] | None = None,
     limits: Limits | None = None,
+    single_port: bool = False,
 ) -> Iterator[Running]:
     """A server, which is still alive at the end and then stops in good order."""
     transfers: list[Transfer] = []
-    server = TftpServer(bind, resolve, admitted=admitted, on_end=transfers.append, limits=limits or CALM)
+    server = TftpServer(
+        bind, resolve, admitted=admitted, on_end=transfers.append, limits=limits or CALM, single_port=single_port
+    )
     thread = threading.Thread(target=server.serve, name="tftp")
     thread.start()
     try:

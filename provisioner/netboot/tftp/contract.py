@@ -42,9 +42,10 @@ class Transfer:
     """How one request ended.
 
     ``outcome`` is one of ``complete``; ``probe`` (the client asked for the size and then sent an ERROR, as EDK2 does);
-    ``aborted`` (the client's ERROR, a closed port, or a new request from the same port); ``timeout``; ``evicted``
-    (never acknowledged, and its place was needed); ``not-found``; ``refused``; ``error`` (on our side); ``stopped``.
-    ``sent_bytes`` counts the content in DATA packets, repeats included; ``resends`` counts repeated datagrams.
+    ``aborted`` (the client's ERROR, a closed port, or a new request from the same port); ``timeout``; ``evicted`` (its
+    place was needed: it was never acknowledged, or its address had very many); ``not-found``; ``refused``; ``error``
+    (on our side); ``stopped``. ``sent_bytes`` counts the content in DATA packets, repeats included; ``resends`` counts
+    repeated datagrams.
     """
 
     name: str
@@ -66,8 +67,13 @@ class Limits:
     be taken. From an address with more than ``half_open_per_client`` such sessions the others hear one. Who stops
     acknowledging in the middle is given up after ``patience``.
 
-    A session needs one descriptor, and one more when its content is an `OpenFile`: see that the process may have
-    twice ``sessions`` of them. The server lives on without, but then evicts sessions early.
+    ``source_rate`` and ``source_burst`` cap the datagrams (a second, and at once) that go to one address which
+    acknowledges nothing, ``rate`` and ``burst`` those to all such addresses. To an address that acknowledged something
+    in the last minutes ten times as many may go. Requests beyond the caps are dropped, and asked again.
+
+    A session needs one descriptor, and one more when its content is an `OpenFile`: there are never more than fit into
+    the process's limit when the server is made. Of an address with more than ``crowd`` sessions the oldest has to go
+    when there is no room for another's.
     """
 
     sessions: int = 2000
@@ -83,4 +89,9 @@ class Limits:
     linger: float = 10.0
     unacknowledged: int = 3
     half_open_per_client: int = 256
+    crowd: int = 64
+    source_rate: float = 1000.0
+    source_burst: float = 3000.0
+    rate: float = 10_000.0
+    burst: float = 20_000.0
     receive_buffer: int = 4 << 20

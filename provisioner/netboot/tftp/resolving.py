@@ -3,6 +3,7 @@
 Everything here but `Resolver._run` happens in the server's thread.
 """
 
+import errno
 import math
 import threading
 from collections import Counter, deque
@@ -21,18 +22,24 @@ from provisioner.netboot.tftp.sockets import Arrival
 
 SLOW_AFTER = 1.0
 MOST_SLOW_PER_CLIENT = 2
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""Errors of a process or host that has no descriptors or memory left: they pass, so the client is to ask again."""
 
 
 class Pending(Alarm):
-    """A request whose content is being looked for. ``cancelled``: nobody waits for the result any more."""
+    """A request whose content is being looked for. ``cancelled``: nobody waits for the result any more.
 
-    __slots__ = ("arrival", "asked", "asked_at", "cancelled", "slow", "started")
+    ``allowed`` are the datagrams that may be sent for it before the client acknowledges one.
+    """
 
-    def __init__(self, asked: Asked, arrival: Arrival, now: float) -> None:
+    __slots__ = ("allowed", "arrival", "asked", "asked_at", "cancelled", "slow", "started")
+
+    def __init__(self, asked: Asked, arrival: Arrival, now: float, allowed: int) -> None:
         super().__init__()
         self.asked = asked
         self.arrival = arrival
         self.asked_at = now
+        self.allowed = allowed
         self.due = now + SLOW_AFTER
         self.started = False
         self.slow = False
@@ -47,7 +54,11 @@ class Failure:
     outcome: str
 
 
-Answer = Reader | Failure | None
+class NoRoom:
+    """No content, for want of descriptors or memory."""
+
+
+Answer = Reader | Failure | NoRoom | None
 
 
 class Resolver:
@@ -124,12 +135,14 @@ class Resolver:
             return Failure(NOT_FOUND, "not-found")
         except Refused:
             return Failure(FORBIDDEN, "refused")
-        except Exception:  # noqa: BLE001 - whatever goes wrong concerns this client alone
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong concerns this client alone
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                return NoRoom()
             self._log.warning("tftp request failed", with_traceback=True, name=request.name, client=request.client)
             return Failure(SERVER_ERROR, "error")
 
 
 def discard(answer: Answer) -> None:
     """Close the content, if it is any, of an answer that nobody wants."""
-    if answer is not None and not isinstance(answer, Failure):
+    if answer is not None and not isinstance(answer, (Failure, NoRoom)):
         answer.close()

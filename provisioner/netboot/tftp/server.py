@@ -1,10 +1,10 @@
-"""The server: one thread, one selector, one socket for each transfer.
+"""The server: one thread, one selector, one socket for each transfer, or a single one for all.
 
-A request goes: receive -> admitted? -> parse -> repeat of a known one? -> resolve (in a worker thread) -> negotiate ->
-session. Nothing that a datagram or the caller's functions do ends the loop; it is counted in `TftpServer.counters`.
+A request goes: receive -> admitted? -> parse -> repeat of a known one? -> allowed so much? -> resolve (in a worker
+thread) -> negotiate -> session. Nothing that a datagram or the caller's functions do ends the loop; it is counted in
+`TftpServer.counters`.
 """
 
-import errno
 import selectors
 import socket
 import time
@@ -12,32 +12,34 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+from provisioner.netboot.tftp.allowance import Allowance
 from provisioner.netboot.tftp.content import Reader
 from provisioner.netboot.tftp.contract import Limits, Request, Resolve, Transfer
 from provisioner.netboot.tftp.names import plain_name
-from provisioner.netboot.tftp.options import DEFAULT_BLKSIZE, lower_names, negotiate
+from provisioner.netboot.tftp.opening import open_session, sessions_that_fit
+from provisioner.netboot.tftp.options import DEFAULT_BLKSIZE, lower_names
 from provisioner.netboot.tftp.pace import Alarm, Timers
-from provisioner.netboot.tftp.packets import BAD_NAME, SERVER_ERROR, Refusal, encode_error, parse_request
+from provisioner.netboot.tftp.packets import ACK, BAD_NAME, ERROR, SERVER_ERROR, Refusal, encode_error, parse_request
 from provisioner.netboot.tftp.pool import Pool
 from provisioner.netboot.tftp.rationed import RationedLog
-from provisioner.netboot.tftp.resolving import Failure, Pending, Resolver, discard
+from provisioner.netboot.tftp.resolving import NO_ROOM, Failure, NoRoom, Pending, Resolver, discard
 from provisioner.netboot.tftp.session import Asked, Session
 from provisioner.netboot.tftp.sessions import Key, Sessions
-from provisioner.netboot.tftp.sockets import Arrival, Listener, connect, largest_block
+from provisioner.netboot.tftp.sockets import Arrival, Listener
 
 _REQUESTS_AT_ONCE = 64
 """Requests taken before running transfers have their turn again."""
 
 _REPORTS_WAITING = 10_000
-_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class TftpServer:
     """Serves what ``resolve`` finds, to whom ``admitted`` lets in, on the address ``bind``.
 
-    ``bind`` is ``host:port``; ``[::]:69`` takes IPv4 too. ``resolve`` and ``on_end`` are called from other threads,
-    ``admitted`` (address as text) from the server's own for each request: it must be quick. Raises `PortInUse` when
-    the port is taken or needs a capability, `InvalidSettings` when it is no address of this host.
+    ``bind`` is ``host:port``; ``[::]:69`` takes IPv4 too. With ``single_port`` everything is sent from that port, for
+    clients behind address translation that lets no other answer in. ``resolve`` and ``on_end`` are called from other
+    threads, ``admitted`` (address as text) from the server's own for each request: it must be quick. Raises
+    `PortInUse` when the port is taken or needs a capability, `InvalidSettings` when it is no address of this host.
     """
 
     def __init__(
@@ -48,12 +50,16 @@ class TftpServer:
         admitted: Callable[[str], bool] | None = None,
         on_end: Callable[[Transfer], None] | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        single_port: bool = False,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._listener = Listener(bind, limits.receive_buffer)
         self._admitted = admitted
         self._on_end = on_end
         self._limits = limits
+        self._most = sessions_that_fit(limits.sessions)
+        self._shared = self._listener if single_port else None
+        self._allowance = Allowance(limits, time.monotonic())
         self._log = RationedLog(__name__)
         self._stopping = False
         self._awake, self._alarm_clock = socket.socketpair()
@@ -63,7 +69,7 @@ class TftpServer:
         self._reports = Pool("tftp-report", threads=1, waiting=_REPORTS_WAITING)
         self._selector = selectors.DefaultSelector()
         self._timers = Timers()
-        self._sessions = Sessions()
+        self._sessions = Sessions(limits.crowd)
         self._pending: dict[Key, Pending] = {}
 
     @property
@@ -129,13 +135,23 @@ class TftpServer:
 
     def _take(self, arrival: Arrival) -> None:
         try:
-            if self._admitted is not None and not self._admitted(arrival.client):
+            if self._shared is not None and arrival.data[:2] in {ACK, ERROR}:
+                self._hand_out(arrival)
+            elif self._admitted is not None and not self._admitted(arrival.client):
                 self._count("not_admitted")
-                return
-            self._request(arrival)
+            else:
+                self._request(arrival)
         except Exception:  # noqa: BLE001 - one datagram must not keep the next from being read
             self._count("request_errors")
             self._log.warning("tftp request error", with_traceback=True, client=arrival.client)
+
+    def _hand_out(self, arrival: Arrival) -> None:
+        """A datagram that came to the single port, but belongs to a transfer; a stranger's belongs to none."""
+        session = self._sessions.newest((arrival.client, arrival.port))
+        if session is None:
+            self._count("ignored")
+        else:
+            self._drive(session, lambda now: session.take(arrival.data, now))
 
     def _request(self, arrival: Arrival) -> None:
         parsed = parse_request(arrival.data)
@@ -157,15 +173,33 @@ class TftpServer:
 
     def _refuse(self, arrival: Arrival, refusal: Refusal) -> None:
         self._count("refused")
+        if not self._allowed(arrival, 1):
+            return
         with suppress(OSError):
             self._listener.answer(arrival, encode_error(refusal))
+
+    def _allowed(self, arrival: Arrival, wanted: int) -> int:
+        """How many datagrams may be sent to this source before it acknowledges one."""
+        granted = self._allowance.take(arrival.client, wanted, time.monotonic())
+        if not granted:
+            self._count("dropped_rate")
+            self._log.warning("tftp requests dropped: too many that nobody acknowledges", client=arrival.client)
+        return granted
+
+    def _give_back(self, pending: Pending) -> None:
+        self._allowance.give_back(pending.arrival.client, pending.allowed)
+        pending.allowed = 0
 
     def _begin(self, asked: Asked, arrival: Arrival) -> None:
         key = (arrival.client, arrival.port)
         if self._repeats(asked, key):
             return
-        pending = Pending(asked, arrival, time.monotonic())
+        allowed = self._allowed(arrival, self._limits.unacknowledged)
+        if not allowed:
+            return
+        pending = Pending(asked, arrival, time.monotonic(), allowed)
         if not self._resolver.submit(pending):
+            self._give_back(pending)
             self._count("dropped_busy")  # the client asks again
             return
         self._pending[key] = pending
@@ -183,14 +217,27 @@ class TftpServer:
                 return True
             self._forget(pending)
         session = self._sessions.newest(key)
+        if session is not None:
+            self._drive(session, session.receive)  # what the client sent before: an ERROR ends the session
+            session = self._sessions.newest(key)
         if session is None:
             return False
         if session.asked != asked:
             self._end(session, "aborted")
             return False
         if session.answered or session.lingering:
-            return False
+            return self._shared is not None and not self._starts_over(session)
         self._drive(session, session.again)
+        return True
+
+    def _starts_over(self, session: Session) -> bool:
+        """Single port, where two sessions of a client's port cannot be told apart: one must go.
+
+        A machine that was reset needs seconds until it asks again; what comes sooner is a copy that was held back.
+        """
+        if session.quiet(time.monotonic()) < self._limits.first_resend:
+            return False
+        self._end(session, "aborted")
         return True
 
     # Content
@@ -207,8 +254,11 @@ class TftpServer:
                 self._count("abandoned")
             elif isinstance(answer, Failure):
                 self._fail(pending, answer)
+            elif isinstance(answer, NoRoom):
+                self._no_room()
             elif answer is not None:
                 self._serve_content(pending, answer)
+            self._give_back(pending)
 
     def _forget(self, pending: Pending) -> None:
         """Nobody waits for this any more. Its alarm runs on: a thread that hangs must be noticed all the same."""
@@ -217,7 +267,14 @@ class TftpServer:
         if self._pending.get(key) is pending:
             del self._pending[key]
 
+    def _no_room(self) -> None:
+        """The client hears nothing, and asks again: an ERROR would end its boot. By then there may be room."""
+        self._count("no_room")
+        self._log.warning("tftp has no descriptors or memory left", hint="raise the service's limit of open files")
+        self._evict()
+
     def _fail(self, pending: Pending, failure: Failure) -> None:
+        self._give_back(pending)
         self._refuse(pending.arrival, failure.refusal)
         request = pending.asked.request
         seconds = time.monotonic() - pending.asked_at
@@ -237,34 +294,34 @@ class TftpServer:
 
     def _open(self, pending: Pending, reader: Reader) -> Session | None:
         """A session for this content, or None when there is no room. Raises OSError when no socket can be had."""
-        if len(self._sessions) >= self._limits.sessions and not self._evict():
+        if len(self._sessions) >= self._most and not self._evict():
             self._count("dropped_full")
             return None
+        # A source that acknowledges nothing may be the victim of a forger: it hears ever less from us.
+        crowded = self._sessions.half_open_of(pending.arrival.client) >= self._limits.half_open_per_client
+        allowed = min(pending.allowed, 1) if crowded else pending.allowed
         try:
-            sock = connect(pending.arrival)
+            session = open_session(pending, reader, self._limits, shared=self._shared, allowed=allowed)
         except OSError as error:
-            if error.errno not in _NO_ROOM or not self._evict():
+            if error.errno not in NO_ROOM or not self._evict():
                 raise
-            sock = connect(pending.arrival)
-        try:
-            blksize = min(self._limits.blksize, largest_block(sock))
-            terms = negotiate(pending.asked.options, reader.size, blksize=blksize, windowsize=self._limits.windowsize)
-            # A source that acknowledges nothing may be the victim of a forger: it hears ever less from us.
-            crowded = self._sessions.half_open_of(pending.arrival.client) >= self._limits.half_open_per_client
-            most = 1 if crowded else self._limits.unacknowledged
-            session = Session(pending.asked, sock, reader, terms, self._limits, unacknowledged=most)
-            self._selector.register(sock, selectors.EVENT_READ, session)
-        except BaseException:
-            sock.close()
-            raise
+            session = open_session(pending, reader, self._limits, shared=self._shared, allowed=allowed)
+        if isinstance(session.port, socket.socket):
+            try:
+                self._selector.register(session.port, selectors.EVENT_READ, session)
+            except BaseException:
+                session.port.close()
+                raise
+        pending.allowed -= allowed
         self._sessions.add(session)
         return session
 
     def _evict(self) -> bool:
-        oldest = self._sessions.oldest_half_open()
-        if oldest is None:
+        """Make room: the oldest session that was never acknowledged goes, else one of the address with very many."""
+        session = self._sessions.oldest_half_open() or self._sessions.oldest_of_largest_crowd()
+        if session is None:
             return False
-        self._end(oldest, "evicted")
+        self._end(session, "evicted")
         return True
 
     # Transfers
@@ -280,11 +337,11 @@ class TftpServer:
             name, client = session.asked.request.name, session.asked.request.client
             self._log.warning("tftp transfer failed", with_traceback=True, name=name, client=client)
             session.fail()
+        if session.answered and self._sessions.acknowledged(session):
+            self._allowance.acknowledged(session.asked.request.client, session.allowed, time.monotonic())
         if session.outcome is not None:
             self._end(session, session.outcome)
             return
-        if session.answered:
-            self._sessions.acknowledged(session)
         if session.due < session.armed:
             self._timers.arm(session)
 
@@ -296,6 +353,7 @@ class TftpServer:
                 self._timers.arm(alarm)
             elif not alarm.started:
                 self._count("dropped_busy")
+                self._give_back(alarm)
                 self._forget(alarm)
             elif not alarm.cancelled:
                 alarm.cancelled = True  # but kept as pending: a repeat must not hang a second thread
@@ -304,8 +362,9 @@ class TftpServer:
     def _end(self, session: Session, outcome: str) -> None:
         self._sessions.remove(session)
         self._timers.cancel(session)
-        self._selector.unregister(session.socket)
-        transfer = session.report(outcome)
+        if isinstance(session.port, socket.socket):
+            self._selector.unregister(session.port)
+        transfer = session.report(outcome, time.monotonic())
         session.close()
         self._count(f"ended_{outcome}")
         self._report(transfer)

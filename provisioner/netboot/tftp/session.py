@@ -6,8 +6,6 @@ OACK ``_acked`` is -1, so that it needs no states of its own.
 
 import errno
 import math
-import socket
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,7 +22,10 @@ from provisioner.netboot.tftp.packets import (
     encode_error,
     encode_oack,
 )
-from provisioner.netboot.tftp.sockets import send_segments
+from provisioner.netboot.tftp.sockets import Port, send_segments
+
+_CERTAIN = 3
+"""Repeats of an ACK that are more than a network that duplicates makes of one."""
 
 _LEAST_RESENDS = 2
 """Before a client is given up, however long the ``timeout`` that it asked for."""
@@ -45,16 +46,18 @@ class Asked:
 
 
 class Session(Alarm):
-    """A transfer on its own connected socket. The caller drives it, and ends it once ``outcome`` is set.
+    """A transfer on a port of its own, or a shared one. The caller drives it, and ends it once ``outcome`` is set.
 
     ``due`` is when `expire` wants to be called. ``answered`` turns true with the first acknowledgement; ``lingering``
-    when none came and nothing more is sent.
+    when none came and nothing more is sent. ``allowed`` are the datagrams that may be sent to somebody who never
+    acknowledged one. Times (``now``) are on the caller's clock, in seconds.
     """
 
     __slots__ = (
         "_acked",
         "_attempts",
         "_clean",
+        "_copies",
         "_doubled",
         "_expected",
         "_limits",
@@ -64,34 +67,39 @@ class Session(Alarm):
         "_reader",
         "_repeated",
         "_resends",
+        "_resent_to",
         "_round_trip",
         "_sent",
         "_sent_at",
         "_sent_bytes",
+        "_slid",
         "_started",
         "_terms",
         "_total",
         "_unanswered",
+        "_wary",
+        "allowed",
         "answered",
         "asked",
         "lingering",
         "outcome",
-        "socket",
+        "port",
     )
 
     def __init__(
-        self, asked: Asked, sock: socket.socket, reader: Reader, terms: Terms, limits: Limits, *, unacknowledged: int
+        self, asked: Asked, port: Port, reader: Reader, terms: Terms, limits: Limits, *, allowed: int, now: float
     ) -> None:
         super().__init__()
         self.asked = asked
-        self.socket = sock
+        self.port = port
+        self.allowed = allowed
         self.answered = False
         self.lingering = False
         self.outcome: str | None = None
         self._reader = reader
         self._terms = terms
         self._limits = limits
-        self._unanswered = unacknowledged  # datagrams that may yet be sent to somebody who never acknowledged one
+        self._unanswered = allowed
         self._round_trip = RoundTrip(
             first=limits.first_resend, least=limits.least_resend, cap=limits.resend_cap, fixed=terms.timeout
         )
@@ -104,8 +112,12 @@ class Session(Alarm):
         self._clean = True  # nothing in flight was sent twice
         self._doubled = False  # the client may have had these blocks before, and acknowledge both copies
         self._repeated = False  # a repeated ACK no longer shows a loss in this window
+        self._resent_to = -1  # the last block before an ACK from the middle of a window made us go back
+        self._wary = False  # such an ACK was misleading before
+        self._slid = False  # the last one was not believed
+        self._copies = 0  # of that ACK since
         self._offload = terms.windowsize > 1
-        self._started = self._sent_at = self._progress_at = time.monotonic()
+        self._started = self._sent_at = self._progress_at = now
         self._sent_bytes = 0
         self._resends = 0
 
@@ -123,9 +135,9 @@ class Session(Alarm):
             self._send_again(now)
 
     def receive(self, now: float) -> None:
-        """Read one datagram from the socket and act on it."""
+        """Read one datagram from the port and act on it."""
         try:
-            data = self.socket.recv(64)
+            data = self.port.recv(64)
         except BlockingIOError:
             return
         except ConnectionRefusedError:
@@ -133,6 +145,10 @@ class Session(Alarm):
             return
         except OSError:
             return  # no route, no neighbour: it may come back, and the alarm decides
+        self.take(data, now)
+
+    def take(self, data: bytes, now: float) -> None:
+        """Act on a datagram of the client's."""
         if data == self._expected:
             self._advance(self._sent, now)
         elif len(data) >= 4 and data[:2] == ACK:
@@ -153,6 +169,7 @@ class Session(Alarm):
         else:
             self._unanswered -= 1
             self._attempts += 1
+            self._wary = False
             self._send_again(now)
 
     def _linger(self, now: float) -> None:
@@ -162,18 +179,22 @@ class Session(Alarm):
         self.lingering = True
         self.due = now + self._limits.linger
 
+    def quiet(self, now: float) -> float:
+        """Seconds since the transfer last got on."""
+        return now - self._progress_at
+
     def fail(self) -> None:
         """Tell the client that the fault is ours."""
         with suppress(OSError):
-            self.socket.send(encode_error(SERVER_ERROR))
+            self.port.send(encode_error(SERVER_ERROR))
         self.outcome = "error"
 
     def close(self) -> None:
-        """Give back the socket and the content."""
-        self.socket.close()
+        """Give back the port and the content."""
+        self.port.close()
         self._reader.close()
 
-    def report(self, outcome: str) -> Transfer:
+    def report(self, outcome: str, now: float) -> Transfer:
         """The transfer as it stands."""
         return Transfer(
             name=self.asked.request.name,
@@ -182,7 +203,7 @@ class Session(Alarm):
             sent_bytes=self._sent_bytes,
             blksize=self._terms.blksize,
             windowsize=self._terms.windowsize,
-            seconds=time.monotonic() - self._started,
+            seconds=now - self._started,
             resends=self._resends,
             outcome=outcome,
         )
@@ -205,15 +226,21 @@ class Session(Alarm):
         """
         if self._terms.windowsize == 1 or self._acked < 0 or self._repeated:
             return False
+        if self._slid:
+            self._copies += 1
+            return self._copies >= _CERTAIN
         return 0.0 < self._round_trip.smooth <= now - self._sent_at
 
     def _advance(self, block: int, now: float) -> None:
         if self._clean:
             self._round_trip.seen(now - self._sent_at)
         partial = block < self._sent
+        if self._acked < self._resent_to and (block == self._resent_to or self._too_soon(now)):
+            self._wary = True  # going back was wrong: the client had those blocks
         # An ACK's repeats tell nothing new of a loss that is being mended, nor of a window that was sent twice: some
         # clients acknowledge each copy.
         self._repeated = partial or not self._clean
+        self._slid = False
         self._acked = block
         self._attempts = 0
         self._progress_at = now
@@ -223,13 +250,32 @@ class Session(Alarm):
             self.due = math.inf
             return
         self._clean = not partial
-        if partial and not self._doubled:
-            # From the middle of a window: the next block got lost, and the client threw the rest away (RFC 7440, 4).
-            self._resends += self._sent - block
-            self._sent = block
-        elif not partial:
+        if partial:
+            self._within(block)
+        else:
             self._doubled = False
         self._send(now)
+
+    def _within(self, block: int) -> None:
+        """An ACK from the middle of a window: go back to it, or on.
+
+        Usually the next block got lost, and the client threw the rest away (RFC 7440, section 4). But there are
+        networks that deliver datagrams twice, and clients that acknowledge each copy. To go back then sends everything
+        twice, of which the client acknowledges each copy, and so on to the end. So who was found to have had the
+        blocks is believed to lack one only after repeating itself more often than copies do.
+        """
+        if block == self._resent_to:
+            return  # each copy of what was sent twice is acknowledged with this number
+        if self._wary:
+            self._slid, self._repeated, self._copies = True, False, 0
+        elif not self._doubled:
+            self._resends += self._sent - block
+            self._resent_to = self._sent
+            self._sent = block
+
+    def _too_soon(self, now: float) -> bool:
+        """Whether an ACK comes too soon to be for what was sent last."""
+        return now - self._sent_at < self._round_trip.smooth / 2
 
     def _gone(self, outcome: str) -> None:
         """Nothing more will come. If everything was sent, only the last ACK was lost, as it often is."""
@@ -268,14 +314,14 @@ class Session(Alarm):
 
     def _transmit(self, first: int, last: int) -> None:
         if first == 0:
-            self.socket.send(self._oack)
+            self.port.send(self._oack)
             return
         size = self._terms.blksize
         blocks = [(data_header(block), self._reader.read((block - 1) * size, size)) for block in range(first, last + 1)]
         self._sent_bytes += sum(len(data) for _, data in blocks)
         if self._offload and 1 < len(blocks) <= _MOST_SEGMENTS and len(blocks) * (size + 4) < _MOST_AT_ONCE:
             try:
-                send_segments(self.socket, [part for block in blocks for part in block], size + 4)
+                send_segments(self.port, [part for block in blocks for part in block], size + 4)
             except OSError as error:
                 if error.errno not in _NO_OFFLOAD:
                     raise
@@ -283,4 +329,4 @@ class Session(Alarm):
             else:
                 return
         for block in blocks:
-            self.socket.send(b"".join(block))
+            self.port.send(b"".join(block))

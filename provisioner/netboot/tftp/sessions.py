@@ -1,4 +1,4 @@
-"""The sessions of a server, found by client and by age, at a cost that does not grow with their number."""
+"""The sessions of a server, found by client and by age, at a cost that hardly grows with their number."""
 
 from collections import Counter, OrderedDict
 
@@ -9,13 +9,19 @@ Key = tuple[str, int]
 
 
 class Sessions:
-    """All sessions; the newest of each client's port; and those that never were acknowledged, oldest first."""
+    """All sessions; the newest of each client's port; and those that never were acknowledged, oldest first.
 
-    def __init__(self) -> None:
+    An address with more than ``crowd`` sessions is a crowd.
+    """
+
+    def __init__(self, crowd: int) -> None:
+        self._crowd = crowd
         self._newest: dict[Key, Session] = {}
         self._all: dict[Session, None] = {}
         self._half_open: OrderedDict[Session, None] = OrderedDict()
         self._half_open_of: Counter[str] = Counter()
+        self._of: dict[str, dict[Session, None]] = {}
+        self._crowds: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -31,6 +37,11 @@ class Sessions:
         """The session that has waited longest for its first acknowledgement."""
         return next(iter(self._half_open), None)
 
+    def oldest_of_largest_crowd(self) -> Session | None:
+        """A session of the address that has the most; None while no address has more than a crowd."""
+        largest = max(self._crowds, key=lambda client: len(self._of[client]), default=None)
+        return None if largest is None else next(iter(self._of[largest]))
+
     def half_open_of(self, client: str) -> int:
         """How many sessions of this address were never acknowledged."""
         return self._half_open_of[client]
@@ -43,21 +54,34 @@ class Sessions:
         self._newest[_key(session)] = session
         self._all[session] = None
         self._half_open[session] = None
-        self._half_open_of[session.asked.request.client] += 1
+        client = session.asked.request.client
+        self._half_open_of[client] += 1
+        same = self._of.setdefault(client, {})
+        same[session] = None
+        if len(same) > self._crowd:
+            self._crowds[client] = None
 
-    def acknowledged(self, session: Session) -> None:
-        """The session has proved that its client exists; may be told more than once."""
+    def acknowledged(self, session: Session) -> bool:
+        """The session has proved that its client exists; true when that was not known."""
         if session not in self._half_open:
-            return
+            return False
         del self._half_open[session]
         client = session.asked.request.client
         self._half_open_of[client] -= 1
         if not self._half_open_of[client]:
             del self._half_open_of[client]
+        return True
 
     def remove(self, session: Session) -> None:
         self.acknowledged(session)
         del self._all[session]
+        client = session.asked.request.client
+        same = self._of[client]
+        del same[session]
+        if len(same) <= self._crowd:
+            self._crowds.pop(client, None)
+        if not same:
+            del self._of[client]
         if self._newest.get(_key(session)) is session:
             del self._newest[_key(session)]
 

@@ -1,4 +1,7 @@
-"""The listening socket, and one connected socket for each transfer. Linux, IPv4 and IPv6."""
+"""The listening socket, and what transfers send from: a connected socket each, or the listening one for all.
+
+Linux, IPv4 and IPv6.
+"""
 
 import errno
 import ipaddress
@@ -7,6 +10,7 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from provisioner.errors import InvalidSettings, PortInUse
 from provisioner.netboot.tftp.packets import MAX_REQUEST
@@ -109,8 +113,44 @@ class Listener:
         packed = _IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, local), _scope(arrival))
         return (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, packed)
 
+    def send_segments(self, arrival: Arrival, buffers: list[bytes | memoryview], ancillary: list[Ancillary]) -> int:
+        """Send several datagrams back in one call (see the function of this name). Raises OSError."""
+        return self.socket.sendmsg(buffers, [*ancillary, self._source(arrival)], 0, arrival.peer)
+
     def close(self) -> None:
         self.socket.close()
+
+
+class Port(Protocol):
+    """What a transfer sends from and reads; of a socket's methods those that it needs, for its one client."""
+
+    def send(self, data: bytes, /) -> int: ...
+    def sendmsg(self, buffers: list[bytes | memoryview], ancillary: list[Ancillary], /) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class SharedPort:
+    """The listening port, as one transfer sees it. Nothing is read here: the listener hands the datagrams out."""
+
+    __slots__ = ("_arrival", "_listener")
+
+    def __init__(self, listener: Listener, arrival: Arrival) -> None:
+        self._listener = listener
+        self._arrival = arrival
+
+    def send(self, data: bytes, /) -> int:
+        self._listener.answer(self._arrival, data)
+        return len(data)
+
+    def sendmsg(self, buffers: list[bytes | memoryview], ancillary: list[Ancillary], /) -> int:
+        return self._listener.send_segments(self._arrival, buffers, ancillary)
+
+    def recv(self, _size: int, /) -> bytes:
+        raise BlockingIOError
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 def _bind(sock: socket.socket, host: str, port: int) -> None:
@@ -191,6 +231,6 @@ def largest_block(sock: socket.socket) -> int:
     return mtu - _HEADERS[socket.AddressFamily(sock.family)]
 
 
-def send_segments(sock: socket.socket, buffers: list[bytes | memoryview], segment: int) -> None:
+def send_segments(port: Port, buffers: list[bytes | memoryview], segment: int) -> None:
     """Send the buffers as datagrams of ``segment`` bytes, the last one shorter or not, in one call. Raises OSError."""
-    sock.sendmsg(buffers, [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", segment))])
+    port.sendmsg(buffers, [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", segment))])
