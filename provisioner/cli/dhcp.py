@@ -8,6 +8,7 @@ from provisioner.cli.common import Context, pass_context
 from provisioner.errors import NotFound
 from provisioner.netboot.dhcp.external import Server, external_config
 from provisioner.netboot.dhcp.status import read_status
+from provisioner.netboot.proxydhcp.expect import expectation
 from provisioner.services import dhcp as wanted
 
 
@@ -22,13 +23,20 @@ def dhcp() -> None:
 @click.option("--no-reservations", is_flag=True, help="Leave out the machines' fixed addresses.")
 @pass_context
 def show(context: Context, /, server: str, subnet: str | None, no_reservations: bool) -> None:
-    """Print the configuration that another DHCP server needs, to copy and paste.
+    """Print the configuration that another DHCP server needs, to copy and paste; for a subnet in proxy mode, what to
+    expect there.
 
     \b
     Example:
       provisioner dhcp show --server kea --subnet lab
     """
     plan = wanted.external_plan(context.site, subnet)
+    proxied = wanted.proxied(context.site, subnet)
+    for each in proxied:
+        # Beside a configuration it would be pasted with it.
+        click.echo(expectation(each), nl=False, err=bool(plan.subnets))
+    if proxied and not plan.subnets:
+        return
     if not plan.subnets:
         raise NotFound(
             f"there is no subnet {subnet or ''}".rstrip() + " that another DHCP server serves",
@@ -41,12 +49,14 @@ def show(context: Context, /, server: str, subnet: str | None, no_reservations: 
 @dhcp.command()
 @pass_context
 def check(context: Context) -> None:
-    """Say whether our DHCP server runs, knows every reservation, and what it complains about."""
-    if not any(each.mode == "authoritative" for each in wanted.plan(context.site).subnets):
+    """Say whether our DHCP server and proxy run, know every reservation, and what they complain about."""
+    modes = {each.mode for each in wanted.plan(context.site).subnets}
+    if not modes & {"authoritative", "proxy"}:
         click.echo("no subnet's DHCP is ours: nothing to check; see `provisioner subnet list`")
         return
+    proxy_is_well = "proxy" not in modes or _tell_proxy(context)
     status = read_status(context.settings.state_dir)
-    if status is not None:
+    if status is not None and "authoritative" in modes:
         running = f"dnsmasq runs (pid {status.pid})" if status.running else "dnsmasq does not run"
         click.echo(f"{running} on {', '.join(status.interfaces) or 'no interface'}; {status.reservations} reservations")
         for line in (status.error, status.hint and f"  next: {status.hint}", *status.left_out):
@@ -57,3 +67,23 @@ def check(context: Context) -> None:
     else:
         click.echo("some changes are not in force yet: is `provisioner serve` running?")
         raise SystemExit(1)
+    if not proxy_is_well:
+        raise SystemExit(1)
+
+
+def _tell_proxy(context: Context) -> bool:
+    """Say how the proxy fares; whether it answers everywhere it should."""
+    report = wanted.proxy_report(context.site)
+    if not report.running:
+        click.echo("the proxy does not run\n  next: start `provisioner serve`")
+        return False
+    answers = "1 answer" if report.answers == 1 else f"{report.answers} answers"
+    click.echo(f"the proxy runs on {', '.join(report.interfaces) or 'no interface'}; {answers} since its start")
+    if report.dropped:
+        click.echo(
+            f"  {report.dropped} datagrams dropped: broken, from outside its subnets, or too many from one sender"
+        )
+    for line in (report.error, report.hint and f"  next: {report.hint}"):
+        if line:
+            click.echo(line)
+    return not report.error and bool(report.interfaces)

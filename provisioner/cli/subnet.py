@@ -31,7 +31,12 @@ _shared = options(
     click.option("--gateway", help="The default route."),
     click.option("--dns", multiple=True, help="A name server; several times for more."),
     click.option("--domain", help="The domain of its machines."),
-    click.option("--dhcp", type=click.Choice(subnets.DHCP_MODES), help="Who answers DHCP there."),
+    click.option(
+        "--dhcp",
+        type=click.Choice(subnets.DHCP_MODES),
+        help="Who answers DHCP there: nobody of us (off), we with addresses (authoritative), we with boot information "
+        "beside another server (proxy), another server that you configure (external).",
+    ),
     click.option("--range", "ranges", multiple=True, metavar="START-END", help="Addresses for unknown machines."),
     click.option("--boot-url", help="The boot plane as machines there reach it."),
     click.option("--media-url", help="Media as machines there reach it."),
@@ -76,7 +81,11 @@ def add(context: Context, /, name: str, cidr: str, dry_run: bool, **changes: Any
         print_change(None, after, dry_run=True)
         return
     click.echo(f"subnet {name} added, DHCP {after['dhcp']}")
-    if after["dhcp"] != "authoritative":
+    if after["dhcp"] == "proxy":
+        click.echo(
+            f"  nothing to configure on the DHCP server there; what machines get: provisioner dhcp show --subnet {name}"
+        )
+    elif after["dhcp"] != "authoritative":
         click.echo(f"  the DHCP server there must point machines here: provisioner dhcp show --subnet {name}")
 
 

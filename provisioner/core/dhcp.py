@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from provisioner.errors import AddressOutsideSubnet, InvalidInput, MalformedAddress, MalformedMac, UnknownReference
 
-Mode = Literal["off", "authoritative", "external"]
+Mode = Literal["off", "authoritative", "proxy", "external"]
 
 LEASE_SECONDS = 3600
 BIOS_LOADER = "undionly.kpxe"
@@ -55,6 +55,9 @@ class DhcpSubnet:
 
     Without ``ranges`` only machines with a reservation are answered. ``tftp_address`` is where firmware fetches its
     loader, ``boot_url`` the address of the boot plane as machines in this subnet reach it.
+
+    A proxy names the address at which it was asked: as ``boot_url``, with ``boot_port``, unless that is 0; for TFTP if
+    ``tftp_everywhere``.
     """
 
     name: str
@@ -66,6 +69,8 @@ class DhcpSubnet:
     mode: Mode
     boot_url: str
     tftp_address: str
+    boot_port: int = 0
+    tftp_everywhere: bool = False
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -183,6 +188,16 @@ def validate_subnet(subnet: DhcpSubnet) -> None:
     _validate_ranges(subnet, network, where)
 
 
+def validate_proxied(subnet: DhcpSubnet) -> None:
+    """Refuse a subnet that a proxy cannot serve as it stands: ``InvalidInput`` or one of its kinds."""
+    where = f"subnet {subnet.name}"
+    if subnet.network.prefixlen == 32:
+        raise InvalidInput(f"{subnet.network} holds no machine beside us", hint="use a /31 or larger", where=where)
+    if not subnet.tftp_everywhere:
+        _address(subnet.tftp_address, where)
+    _validate_boot_url(subnet, where)
+
+
 def _validate_boot_url(subnet: DhcpSubnet, where: str) -> None:
     url = subnet.boot_url
     if not _URL_CHARACTERS.fullmatch(url):
@@ -290,6 +305,23 @@ def interfaces_for(subnets: Iterable[DhcpSubnet], addresses: Mapping[str, Iterab
             if any(address in network or text == tftp for network, tftp in wanted):
                 found.add(name)
     return tuple(sorted(found))
+
+
+def links_of(
+    subnets: Iterable[DhcpSubnet], addresses: Mapping[str, Iterable[str]]
+) -> dict[str, tuple[DhcpSubnet, ...]]:
+    """The network interfaces by name, each with those of the subnets that are asked there.
+
+    A subnet is asked on the interfaces with an address in it; one in which we have none is asked through a relay, on
+    the interface that owns its TFTP address.
+    """
+    found: dict[str, tuple[DhcpSubnet, ...]] = {}
+    for subnet in subnets:
+        usable = {name: set(own) for name, own in addresses.items() if name != "lo" and _INTERFACE_NAME.fullmatch(name)}
+        within = [n for n, own in usable.items() if any(ipaddress.IPv4Address(ip) in subnet.network for ip in own)]
+        for name in within or [name for name, own in usable.items() if subnet.tftp_address in own]:
+            found[name] = (*found.get(name, ()), subnet)
+    return found
 
 
 def stale_leases(leases: Iterable[Lease], reservations: Iterable[Reservation]) -> tuple[Lease, ...]:

@@ -9,17 +9,19 @@ from provisioner.netboot.tftp.contract import Content, OpenFile, Request, Transf
 from provisioner.netboot.tftp.server import TftpServer
 from provisioner.services import bootfiles, notes
 from provisioner.services import dhcp as wanted
+from provisioner.services.discovery import Recorder
 from provisioner.services.site import Site
 
 
 def tftp(site: Site, stop: threading.Event) -> None:
     """Serve TFTP until ``stop``. Raises PortInUse."""
-    subnets, noted = notes.Subnets(site), notes.Notes(site)
+    subnets, noted, recorder = notes.Subnets(site), notes.Notes(site), Recorder(site)
 
     def resolve(request: Request) -> Content | None:
         found = bootfiles.find(site, request.name, request.client, request.local)
         if found is None:
             return None
+        recorder.put(found.sighting)
         if found.descriptor is not None:
             return OpenFile(found.descriptor, bootfiles.size(found.descriptor))
         return found.content
@@ -29,7 +31,13 @@ def tftp(site: Site, stop: threading.Event) -> None:
         if mac is not None:
             noted.put(mac, "loader", f"{transfer.name}, {transfer.size} bytes by TFTP")
 
-    server = TftpServer(site.settings.tftp_bind, resolve, admitted=subnets.admitted, on_end=ended)
+    server = TftpServer(
+        site.settings.tftp_bind,
+        resolve,
+        admitted=subnets.admitted,
+        on_end=ended,
+        single_port=site.settings.tftp_single_port == "on",
+    )
 
     def until_stopped() -> None:
         stop.wait()
@@ -56,5 +64,10 @@ class _Source:
 
 
 def dhcp(site: Site, stop: threading.Event) -> None:
-    """Run dnsmasq for the authoritative subnets until ``stop``."""
-    dhcp_child.run(_Source(site), site.settings.state_dir, stop, notes.Notes(site).dhcp)
+    """Run dnsmasq for the authoritative subnets, and the proxy for those in proxy mode, until ``stop``."""
+    noted = notes.Notes(site)
+
+    def told(mac: str, what: str) -> None:
+        noted.put(mac, "dhcp", f"boot information: {what}")
+
+    dhcp_child.run(_Source(site), site.settings.state_dir, stop, noted.dhcp, told)

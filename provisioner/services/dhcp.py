@@ -1,13 +1,15 @@
 """What DHCP should answer: committed here, carried out by the DHCP child, which acknowledges."""
 
+import json
+import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.core.dhcp import DhcpPlan, DhcpRange, DhcpSubnet, Mode, Reservation, validate_subnet
+from provisioner.core.dhcp import DhcpPlan, DhcpRange, DhcpSubnet, Mode, Reservation, validate_proxied, validate_subnet
 from provisioner.errors import NotAcknowledged
 from provisioner.services.site import Site
 from provisioner.settings import bind_address
@@ -88,14 +90,18 @@ def plan(site: Site) -> DhcpPlan:
 
 def check_subnet(site: Site, subnet: Subnet) -> None:
     """Raise before commit what our DHCP server could not be told: one bad value would block every later change."""
+    told = _subnet(site, subnet, bind_address(site.settings.tftp_bind)[0])
     if subnet.dhcp == "authoritative":
-        validate_subnet(_subnet(site, subnet, bind_address(site.settings.tftp_bind)[0]))
+        validate_subnet(told)
+    elif subnet.dhcp == "proxy":
+        validate_proxied(told)
 
 
 def external_plan(site: Site, name: str | None = None) -> DhcpPlan:
-    """The plan for somebody else's DHCP server: every subnet (or the named one) that ours does not serve."""
+    """The plan for somebody else's DHCP server: every subnet (or the named one) in which we do not answer."""
     everything = plan(site)
-    subnets = [each for each in everything.subnets if each.mode != "authoritative" and name in {None, each.name}]
+    ours = {"authoritative", "proxy"}
+    subnets = [each for each in everything.subnets if each.mode not in ours and name in {None, each.name}]
     names = {each.name for each in subnets}
     return DhcpPlan(
         generation=everything.generation,
@@ -104,9 +110,55 @@ def external_plan(site: Site, name: str | None = None) -> DhcpPlan:
     )
 
 
+def proxied(site: Site, name: str | None = None) -> tuple[DhcpSubnet, ...]:
+    """The subnets of mode ``proxy``, or the named one if it is one."""
+    return tuple(each for each in plan(site).subnets if each.mode == "proxy" and name in {None, each.name})
+
+
+@dataclass(frozen=True)
+class ProxyReport:
+    """What the DHCP child's status file says of the proxy; ``running``: the process that wrote it lives."""
+
+    running: bool
+    interfaces: tuple[str, ...] = ()
+    answers: int = 0
+    dropped: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+def proxy_report(site: Site) -> ProxyReport:
+    """How the proxy fares, read from the status file; not running where there is none."""
+    try:
+        told = json.loads((site.settings.state_dir / "dhcp" / "status.json").read_text(encoding="utf-8"))["proxy"]
+        return ProxyReport(
+            running=_lives(int(told["pid"])),
+            interfaces=tuple(map(str, told["interfaces"])),
+            answers=int(told["answers"]),
+            dropped=int(told["dropped"]),
+            error=str(told["error"]),
+            hint=str(told["hint"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return ProxyReport(running=False)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, but there
+    return True
+
+
 def _subnet(site: Site, subnet: Subnet, default_tftp: str) -> DhcpSubnet:
     boot_url = subnet.boot_url or site.settings.boot
-    tftp = default_tftp if default_tftp not in {"0.0.0.0", "::"} else _host(boot_url)  # noqa: S104
+    everywhere = {"0.0.0.0", "::"}  # noqa: S104
+    tftp = default_tftp if default_tftp not in everywhere else _host(boot_url)
+    boot_host, boot_port = bind_address(site.settings.boot_bind)
+    asked = not (subnet.boot_url or site.settings.boot_url) and boot_host in everywhere
     return DhcpSubnet(
         name=subnet.name,
         cidr=subnet.cidr,
@@ -117,6 +169,8 @@ def _subnet(site: Site, subnet: Subnet, default_tftp: str) -> DhcpSubnet:
         mode=cast("Mode", subnet.dhcp),
         boot_url=boot_url,
         tftp_address=tftp,
+        boot_port=boot_port if asked else 0,
+        tftp_everywhere=default_tftp in everywhere,
     )
 
 

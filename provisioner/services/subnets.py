@@ -17,7 +17,7 @@ from provisioner.store.engine import read, write
 from provisioner.store.models import Interface, Machine, Subnet
 from provisioner.store.snapshots import snapshot
 
-DHCP_MODES = ("off", "authoritative", "external")
+DHCP_MODES = ("off", "authoritative", "proxy", "external")
 
 
 def add(site: Site, actor: Actor, name: str, cidr: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The DHCP child of `serve`: makes dnsmasq be what the database says, and acknowledges when it is.
+"""The DHCP child of `serve`: makes dnsmasq be what the database says, and acknowledges when it is; a proxy beside it.
 
     generation changed -> plan -> nothing to serve      -> dnsmasq stops, acknowledged
                                -> only reservations new -> hosts file, SIGHUP, wait until it has read it
@@ -29,6 +29,8 @@ from provisioner.netboot.dhcp.leases import drop_leases, stale_in
 from provisioner.netboot.dhcp.logs import EventKind, event_of
 from provisioner.netboot.dhcp.process import Dnsmasq, end_orphans
 from provisioner.netboot.dhcp.status import Status, write_status
+from provisioner.netboot.proxydhcp.proxy import Proxy
+from provisioner.netboot.proxydhcp.responder import OnTold
 
 _log = structlog.get_logger(__name__)
 
@@ -68,17 +70,24 @@ class _Content:
     served: Served
 
 
-def run(source: Source, state_dir: Path, stop: threading.Event, on_event: OnEvent | None = None) -> None:
+def run(
+    source: Source,
+    state_dir: Path,
+    stop: threading.Event,
+    on_event: OnEvent | None = None,
+    on_told: OnTold | None = None,
+) -> None:
     """Keep DHCP as ``source`` says until ``stop`` is set; the body of the child process.
 
-    ``on_event(mac, kind, ip)`` is told of every DHCP message that dnsmasq saw, in this thread. Errors are logged and
-    kept in the status file; none ends the loop.
+    ``on_event(mac, kind, ip)`` is told of every DHCP message that dnsmasq saw, in this thread; ``on_told(mac, what)``
+    of the boot information that the proxy gave, in a thread of its own. Errors are logged and kept in the status file;
+    none ends the loop.
     """
     paths = Paths(state_dir / "dhcp")
     paths.directory.mkdir(parents=True, exist_ok=True)
     # Nothing in it is secret, and dnsmasq's own user must be able to read its hosts file whatever our umask.
     paths.directory.chmod(0o755)
-    child = Child(source, paths, on_event)
+    child = Child(source, paths, Proxy(paths.proxy, on_told), on_event)
     try:
         while not stop.is_set():
             child.step()
@@ -90,8 +99,9 @@ def run(source: Source, state_dir: Path, stop: threading.Event, on_event: OnEven
 class Child:
     """The state of the loop: one daemon, what it runs on, and what is wanted."""
 
-    def __init__(self, source: Source, paths: Paths, on_event: OnEvent | None = None) -> None:
+    def __init__(self, source: Source, paths: Paths, proxy: Proxy, on_event: OnEvent | None = None) -> None:
         self._source = source
+        self._proxy = proxy
         self._paths = paths
         self._on_event = on_event
         self._packets: deque[str] = deque(maxlen=_MOST_WAITING_PACKETS)
@@ -117,10 +127,13 @@ class Child:
             _log.exception("DHCP: unexpected error; what runs goes on")
             self._complain(f"{type(exc).__name__}: {exc}", "see the log")
         self._tell_events()
+        self._note_proxy()
         self._write_status()
 
     def close(self) -> None:
-        """End dnsmasq."""
+        """End dnsmasq and the proxy."""
+        self._proxy.close()
+        self._note_proxy()
         self._stop_daemon()
         self._write_status(now=True)
 
@@ -137,6 +150,7 @@ class Child:
         if self._plan is None or generation != self._plan.generation:
             self._plan = self._source.plan()
             self._look_again = 0.0
+            self._proxy.want(self._plan)
         if time.monotonic() >= self._look_again:
             self._look_again = time.monotonic() + _INTERFACES_SECONDS
             if self._in_force != self._plan.generation or self._interfaces_moved():
@@ -296,7 +310,15 @@ class Child:
             _log.error("DHCP is not as the database wants it", error=error, hint=hint)
         if self._plan is None and self._content is None:
             self._content = _left_by_last_run(self._paths)
+        if self._plan is None:
+            self._proxy.as_left()
         self._set_status(error=error, hint=hint)
+
+    def _note_proxy(self) -> None:
+        before, state = self._status.proxy, self._proxy.state
+        self._status = replace(self._status, proxy=state)
+        if (before.subnets, before.interfaces, before.error) != (state.subnets, state.interfaces, state.error):
+            self._status_due = 0.0
 
     def _set_status(self, **changes: object) -> None:
         status = replace(self._status, **changes)  # type: ignore[arg-type]

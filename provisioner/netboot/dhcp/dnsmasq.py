@@ -58,6 +58,11 @@ class Paths:
         return self.directory / "dnsmasq.pid"
 
     @property
+    def proxy(self) -> Path:
+        """The subnets that the proxy answers in, for a start without the database."""
+        return self.directory / "proxy.json"
+
+    @property
     def status(self) -> Path:
         """How the child fares, for ``provisioner check``."""
         return self.directory / "status.json"

@@ -10,12 +10,28 @@ from provisioner.netboot.dhcp.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyState:
+    """The proxy at one moment: where it answers, how often it did, what it threw away, and what keeps it from more.
+
+    ``pid`` is the process it runs in, None when it was stopped in order.
+    """
+
+    pid: int | None = None
+    subnets: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    answers: int = 0
+    dropped: int = 0
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The DHCP child at one moment.
 
     ``generation`` is the last one acknowledged; ``restarts`` counts the times dnsmasq ended by itself, ``unanswered``
     the requests for which it had no address (a range that runs dry, or machines nobody registered); ``error`` is what
-    keeps the newest generation from being in force, with its remedy in ``hint``.
+    keeps the newest generation from being in force, with its remedy in ``hint``; ``proxy`` is the proxy beside it.
     """
 
     running: bool = False
@@ -28,6 +44,7 @@ class Status:
     unanswered: int = 0
     error: str = ""
     hint: str = ""
+    proxy: ProxyState = ProxyState()
 
 
 def read_status(state_dir: Path) -> Status | None:
@@ -36,11 +53,14 @@ def read_status(state_dir: Path) -> Status | None:
         content = json.loads(Paths(state_dir / "dhcp").status.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    known = {field.name for field in fields(Status)}
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
-    }
-    return Status(**values)
+    values = _known(Status, content)
+    proxy = values.pop("proxy", {})
+    return Status(**values, proxy=ProxyState(**_known(ProxyState, proxy)))
+
+
+def _known(kind: type[Status | ProxyState], content: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in names}
 
 
 def write_status(paths: Paths, status: Status) -> None:
