@@ -15,7 +15,7 @@ Filter = Callable[[Any], str]
 
 # Cc: controls with newline, NUL and U+0085; Zl and Zp: U+2028 and U+2029; Cs: what JSON's \ud800 leaves behind.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
-_WORD = re.compile(r"[A-Za-z0-9@^+._:/*~=,-]+")
+_WORD = re.compile(r"(?=.*[A-Za-z0-9*])[A-Za-z0-9@^+._:/*~=,-]+")
 _IPXE = re.compile(r"[A-Za-z0-9@:_/.,=+~%?&;()\[\]<>{}^*!-]+")
 
 
@@ -53,10 +53,14 @@ def ks(value: object) -> str:
 
 
 def word(value: object) -> str:
-    """A value that must stand bare, such as a package name: no spaces, quotes, ``#``, ``%`` or backslash."""
+    """A value that must stand bare, such as a package name: no spaces, quotes, ``#``, ``%`` or backslash, and not signs
+    alone (a package ``-`` ends pykickstart with an exception).
+    """
     text = line(value, "word")
     if not _WORD.fullmatch(text):
-        raise Unrepresentable(f"filter word: {text[:40]!r} may hold only letters, digits and @^+._:/*~=,-")
+        raise Unrepresentable(
+            f"filter word: {text[:40]!r} may hold only letters, digits and @^+._:/*~=,-, not signs alone"
+        )
     return text
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from provisioner.errors import AnswerInvalid
+from provisioner.render.debconftrap import trapped
 
 TIMEOUT_SECONDS = 30
 MAX_SCRIPTS = 50
@@ -47,7 +48,7 @@ def validate(kind: str, text: str, *, os: str, version: str, template: str) -> l
         case "kickstart":
             findings = [*_kickstart(text, kickstart_version(os, version)), *_kickstart_scripts(text)]
         case "preseed":
-            findings = [*_preseed(text), *_debconf(text), *_preseed_scripts(text)]
+            findings = [*_preseed(text), *_debconf(text), *_preseed_scripts(text), *_preseed_commands(text)]
         case "autoinstall":
             findings = list(_autoinstall(text))
         case "script":
@@ -170,6 +171,8 @@ _MANDATORY = ("debian-installer/locale", "keyboard-configuration/xkb-keymap")
 _EXPECTED = ("partman-auto/method", "partman/confirm", "partman/confirm_nooverwrite", "passwd/make-user")
 PRESEED_SCRIPT = re.compile(r"#(\w+)\| ?(.*)")
 """Scripts travel in comments of the preseed, one line each: ``#early| command``; early_command takes them out."""
+_INSIDE = frozenset({"target"})  # the part that late.sh runs inside the new system, in an environment of its own
+_TRAPPED = "a package that asks debconf would wait for ever here: use in-target, or env -i ... </dev/null 3>&-"
 
 
 def _preseed(text: str) -> Iterator[Finding]:
@@ -231,8 +234,19 @@ def _preseed_scripts(text: str) -> Iterator[Finding]:
         if found:
             scripts.setdefault(found[1], []).append(found[2])
     for name, body in list(scripts.items())[:MAX_SCRIPTS]:
-        first = next(number for number, line in enumerate(lines) if line.startswith(f"#{name}|"))
-        yield from _shell("\n".join(body) + "\n", first, text)
+        before = next(number for number, line in enumerate(lines) if line.startswith(f"#{name}|"))
+        script = "\n".join(body) + "\n"
+        yield from _shell(script, before, text)
+        if name not in _INSIDE:
+            yield from (_finding(text, before + number, _TRAPPED) for number, _ in trapped(script))
+
+
+def _preseed_commands(text: str) -> Iterator[Finding]:
+    """Commands that are the value of a question, on one line."""
+    for number, line in _preseed_lines(text):
+        parts = line.split(None, 3)
+        if len(parts) == 4 and parts[1].endswith("_command") and any(trapped(parts[3])):
+            yield _finding(text, number, _TRAPPED)
 
 
 def _autoinstall(text: str) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ class Asked:
 
 
 Answer = Callable[[Asked, int], tuple[int, bytes]]
+LOST = 0
+"""The status of a reply that gets lost: the request arrived, and the connection ends."""
 
 
 @dataclass
@@ -48,6 +50,9 @@ def recorder(answer: Answer) -> Iterator[Recorder]:
             asked = Asked(self.command, self.path, self.rfile.read(length))
             status, body = answer(asked, sum(each.path == asked.path for each in recording.asked))
             recording.asked.append(asked)
+            if status == LOST:
+                self.close_connection = True
+                return
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

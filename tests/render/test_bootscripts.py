@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioner.core.localboot import DISKS, REMOVABLE_LOADER, VENDOR_LOADERS, WAYS
 from provisioner.errors import InvalidInput
 from provisioner.render import bootscripts as scripts
 
+BOOT_URL = "http://10.0.2.1:8080"
 URL = "@@provisioner:boot_url@@/boot/ipxe"
 KERNEL = "http://10.0.2.1:8081/media/sha256/abc/vmlinuz"
 INITRD = "http://10.0.2.1:8081/media/sha256/def/initrd.img"
@@ -37,9 +39,9 @@ def all_ipxe() -> list[str]:
         scripts.install_ipxe(KERNEL, [INITRD, INITRD], ("inst.ks=http://x/", "quiet"), "web01"),
         scripts.local_ipxe("pcbios"),
         scripts.local_ipxe("efi"),
-        scripts.local_ipxe("efi", KERNEL),
+        *(scripts.local_ipxe(platform, way, BOOT_URL) for platform in ("pcbios", "efi") for way in WAYS),
         scripts.halt_ipxe(["stopped", "because"]),
-        scripts.discovery_ipxe("52:54:00:12:34:56", URL, 30),
+        scripts.discovery_ipxe(["52:54:00:12:34:56"], URL, 5, "adding"),
     ]
 
 
@@ -85,9 +87,48 @@ def test_s02_local_and_halt_scripts_load_nothing() -> None:
         assert not re.search(r"(?m)^(kernel|initrd|boot|chain)\b", script)
     assert "sanboot --no-describe --drive 0x80 ||\nexit 1\n" in scripts.local_ipxe("pcbios")
     assert "sanboot" not in scripts.local_ipxe("efi")
-    assert f"chain {KERNEL} ||\nexit 1\n" in scripts.local_ipxe("efi", KERNEL)
     for script in (scripts.local_grub(), scripts.halt_grub(["x"]), scripts.local_pxelinux(), scripts.halt_pxelinux([])):
         assert not re.search(r"(?m)^\s*(linux|initrd|APPEND)\b", script)
+
+
+LOCAL = {
+    ("pcbios", "auto"): "sanboot --no-describe --drive 0x80 ||\nexit 1\n",
+    ("pcbios", "sanboot"): "sanboot --no-describe --drive 0x80 ||\nexit 1\n",
+    ("pcbios", "second-disk"): "sanboot --no-describe --drive 0x81 ||\nexit 1\n",
+    ("pcbios", "exit"): "exit 1\n",
+    ("efi", "auto"): f"chain {BOOT_URL}/boot/loader/localdisk.efi ||\nexit 1\n",
+    ("efi", "second-disk"): f"chain {BOOT_URL}/boot/loader/seconddisk.efi ||\nexit 1\n",
+    ("efi", "sanboot"): "exit 1\n",
+    ("efi", "exit"): "exit 1\n",
+    ("efi", "a way of another version"): f"chain {BOOT_URL}/boot/loader/localdisk.efi ||\nexit 1\n",
+}
+
+
+@pytest.mark.parametrize(("platform", "way"), LOCAL)
+def test_each_way_to_the_local_disk_ends_in_the_firmware(platform: str, way: str) -> None:
+    """With status 1: an EFI boot option that ends well makes the firmware stop in its menu."""
+    expected = f"#!ipxe\necho Provisioner: booting the local disk\n{LOCAL[platform, way]}"
+    assert scripts.local_ipxe(platform, way, BOOT_URL) == expected
+    assert scripts.local_ipxe(platform, way, f"{BOOT_URL}/") == expected
+
+
+def test_without_a_url_efi_is_left_to_the_firmware() -> None:
+    assert scripts.local_ipxe("efi").endswith("disk\nexit 1\n")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_grub_looks_where_the_small_loader_looks(way: str) -> None:
+    """Vendors' own loaders on every disk, then EFI/BOOT; `exit` and `sanboot` mean the firmware under UEFI."""
+    script = scripts.local_grub(way)
+    assert script.endswith("exit\n")
+    loader = WAYS[way].loader
+    if loader is None:
+        assert script == "echo 'Provisioner: booting the local disk'\nexit\n"
+        return
+    places = [path for line in re.findall(r"for path in (.*); do", script) for path in line.split()]
+    assert places == [*VENDOR_LOADERS, REMOVABLE_LOADER] * len(DISKS[loader])
+    assert [disks for disks in re.findall(r"for part in (.*); do", script) if disks[0] == "("] == [*DISKS[loader]]
+    assert script.split("\n", 1)[1].removesuffix("exit\n") in scripts.localdisk_grub(DISKS[loader])
 
 
 def test_r01_a_halt_never_ends() -> None:
@@ -101,9 +142,22 @@ def test_r01_a_halt_never_ends() -> None:
 
 
 def test_discovery_asks_again() -> None:
-    script = scripts.discovery_ipxe("52:54:00:12:34:56 waits to be registered", URL, 30)
-    assert f"sleep 30 ||\nchain --replace {URL} || goto again\n" in script
-    assert "configfile '/grub/grub.cfg'\n" in scripts.discovery_grub("x", "/grub/grub.cfg", 30)
+    script = scripts.discovery_ipxe(["who", "waits to be added"], "http://10.0.2.1:8080/", 20, "adding")
+    again = "http://10.0.2.1:8080/boot/ipxe/${netX/mac:hexhyp}?uuid=${uuid}&serial=${serial:uristring}&"
+    # While no DHCP server answers the NIC is closed; another one would be taken for another machine.
+    assert "echo who\necho waits to be added\nset nic ${netX/ifname}\n:again\n" in script
+    # A fresh lease first: the machine may have been given an address of its own meanwhile.
+    assert f"sleep 20 ||\ndhcp ${{nic}} ||\nchain --replace {again}" in script
+    assert script.endswith("&wait=20&for=adding || goto again\ngoto again\n"), "it asks for ever"
+    assert "exit" not in script and "boot\n" not in script
+
+
+def test_discovery_by_grub_asks_again_in_one_loop() -> None:
+    script = scripts.discovery_grub(["who"], "/grub/by-mac/x", (5, 10, 60))
+    assert "echo 'who'\n" in script
+    assert 'elif [ "$provisioner_wait" = 10 ]; then set provisioner_wait=60\n' in script
+    assert "    source '/grub/by-mac/x'\n  done\nfi\n" in script
+    assert "configfile" not in script, "nested files would use up the stack"
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -112,7 +166,7 @@ def test_s34_hostile_text_stays_on_its_line(value: str) -> None:
     plain = scripts.halt_ipxe(["x"]).count("\n")
     for script in (
         scripts.halt_ipxe([value]),
-        scripts.discovery_ipxe(value, URL, 1),
+        scripts.discovery_ipxe([value], URL, 1, "adding"),
         scripts.install_ipxe(KERNEL, [INITRD], (), value),
     ):
         assert script.isascii()
@@ -146,8 +200,8 @@ def test_s34_urls_that_break_the_line_are_refused(value: str) -> None:
         lambda: scripts.first_ipxe(value),
         lambda: scripts.install_ipxe(value, [], (), "x"),
         lambda: scripts.install_ipxe(KERNEL, [value], (), "x"),
-        lambda: scripts.local_ipxe("efi", value),
-        lambda: scripts.discovery_ipxe("x", value, 1),
+        lambda: scripts.local_ipxe("efi", "auto", value or " "),
+        lambda: scripts.discovery_ipxe(["x"], value, 1, "adding"),
     ):
         with pytest.raises(InvalidInput):
             call()
@@ -167,9 +221,10 @@ def test_grub_names_the_nic_as_installers_read_it() -> None:
     [
         scripts.install_grub("/media/vmlinuz", ["/media/initrd"], ("a=b;c", "d={e}", "f=$g"), "it's web01"),
         scripts.install_grub("/media/vmlinuz", [], (), "x"),
-        scripts.local_grub(),
+        *(scripts.local_grub(way) for way in WAYS),
+        *(scripts.localdisk_grub(disks) for disks in DISKS.values()),
         scripts.halt_grub(["a", "b (c)"]),
-        scripts.discovery_grub("x", "/grub/grub.cfg", 30),
+        scripts.discovery_grub(["it's x"], "/grub/by-mac/52:54:00:12:34:56", (5, 10, 60)),
     ],
 )
 def test_grub_scripts_parse(script: str) -> None:

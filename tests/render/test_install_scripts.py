@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from provisioner.render.confined import Job, render
-from tests.render.context import URLS, context, profile, sources
+from tests.render.context import BOOT, URLS, context, profile, sources
 from tests.render.recorder import Asked, Recorder, recorder
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,8 @@ def kickstart_script(section: str, **changes: Any) -> str:
 
 
 def preseed_script(part: str, **changes: Any) -> str:
-    lines = answer_of("debian12", **changes).splitlines()
+    distro = context("debian12")["distro"] | {"tree": f"{BOOT}/debian"}
+    lines = answer_of("debian12", distro=distro, **changes).splitlines()
     return "".join(f"{line.removeprefix(f'#{part}| ')}\n" for line in lines if line.startswith(f"#{part}| "))
 
 
@@ -154,11 +155,13 @@ def test_the_early_stage_reports_unwraps_and_tells_the_disk(installer: Installer
         assert (tmp / "root").stat().st_mode & 0o777 == 0o600
         assert (installer.place / "autoinstall.yaml").read_text() == f"path: {disk}\n"
     else:
-        assert f"debconf-set passwd/root-password-crypted {HASH}\n" in ran.fakes
+        assert HASH not in ran.fakes
+        assert (tmp / "root").read_text() == f"root:{HASH}\n"
+        assert (tmp / "root").stat().st_mode & 0o777 == 0o600
         assert f"debconf-set partman-auto/disk {disk}\ndebconf-set grub-installer/bootdev {disk}\n" in ran.fakes
         assert (
-            "debconf-set mirror/http/hostname mirror.example.com\ndebconf-set mirror/http/directory /debian\n"
-            in ran.fakes
+            f"debconf-set mirror/http/hostname {server.url.removeprefix('http://')}\n"
+            "debconf-set mirror/http/directory /debian\n" in ran.fakes
         )
 
 
@@ -244,8 +247,10 @@ def test_r01_built_is_repeated_until_it_is_acknowledged(installer: Installer, ki
     script = LAST[kind]().replace("/mnt/sysroot", str(root)).replace("/run/provisioner", f"{installer.place}/tmp")
     # The installers' environment is cleared for programs of the new system; the fake must still be found.
     script = script.replace("PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"PATH={installer.tools} FAKES={installer.place}")
+    (installer.place / "logs").mkdir()
+    places = {"provisioner_root": str(root), "provisioner_logs": str(installer.place / "logs")}
     with recorder(busy) as server:
-        ran = installer.run(script, server, {"provisioner_root": str(root)})
+        ran = installer.run(script, server, places | {"provisioner_hooks": str(installer.place)})
     assert ran.status == 0, ran.output
     assert server.steps() == ["built"] * 5
     handoff = root / "etc/provisioner/handoff.sh"
@@ -341,7 +346,7 @@ def test_the_static_network_of_debian_is_written_by_mac(tmp_path: Path) -> None:
         (tmp_path / "net" / name).mkdir(parents=True)
         (tmp_path / "net" / name / "address").write_text(f"{mac}\n")
     script = preseed_script("late", static=True)
-    part = script[script.index("provisioner_nic() {") : script.index("# The installer exports")]
+    part = script[script.index("provisioner_nic() {") : script.index("# COMMAND...: runs it")]
     part = part.replace("/sys/class/net", str(tmp_path / "net"))
     (tmp_path / "etc/network").mkdir(parents=True)
     for shell in SHELLS.values():

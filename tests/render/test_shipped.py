@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
@@ -225,6 +225,7 @@ def test_s34_hostile_values_open_nothing(name: str) -> None:
 
 
 @settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck))
+@example([("0", "0", "-"), ("0", "0", "@"), ("0", "0", "-@"), ("0", "0", "*")])
 @given(st.lists(st.tuples(*[st.text(min_size=1, max_size=20)] * 3), min_size=20, max_size=40))
 def test_s34_no_value_opens_a_kickstart_section(values: list[tuple[str, str, str]]) -> None:
     jobs = []

@@ -112,6 +112,56 @@ def test_preseed_scripts_in_comments_are_parsed() -> None:
     assert "shell" in message
 
 
+TRAPS = [
+    "apt-get install -y vim",
+    "chroot /target apt-get -y install vim",
+    "chroot /target /usr/bin/apt install vim",
+    'sh -c "chroot /target apt-get install vim"',
+    "in-target true; chroot /target apt-get install vim",
+    "DEBIAN_FRONTEND=noninteractive chroot /target dpkg -i /tmp/x.deb",
+    "if ! chroot /target apt-get update; then true; fi",
+    "x=$(chroot /target apt-get -y install vim)",
+    "env -i PATH=/bin chroot /target apt-get install vim </dev/null",
+    "env PATH=/bin chroot /target apt-get install vim </dev/null 3>&-",
+    "log-output -t x chroot /target tasksel install standard",
+    "x=${y#z}; chroot /target aptitude install vim",
+]
+SAFE = [
+    "in-target apt-get install -y vim",
+    "apt-install vim || true",
+    'in-target sh -c "apt-get update; apt-get -y install vim"',
+    "log-output -t x in-target dpkg -i /tmp/x.deb",
+    "env -i PATH=/bin DEBIAN_FRONTEND=noninteractive chroot /target apt-get -y install vim </dev/null 3>&-",
+    "mkdir -p /target/etc/apt; rm -rf /target/var/lib/apt",
+    "echo apt-get install vim",
+    "chroot /target dpkg -l vim",
+    "true # apt-get install vim",
+]
+
+
+@pytest.mark.parametrize("command", TRAPS)
+@pytest.mark.parametrize("place", ["#late| {}\n", "d-i preseed/late_command string {}\n"])
+def test_preseeds_that_fall_into_the_debconf_trap_are_refused(command: str, place: str) -> None:
+    """The installer's environment in a package's script waits for ever; at arming it is an error with its line."""
+    message = broken("preseed", PRESEED + place.format(command))
+    assert "would wait for ever" in message and "in-target" in message
+    assert f"line {len(PRESEED.splitlines()) + 1}" in message
+
+
+@pytest.mark.parametrize("command", SAFE)
+@pytest.mark.parametrize("place", ["#late| {}\n", "d-i preseed/late_command string {}\n"])
+def test_preseeds_may_install_packages_the_right_way(command: str, place: str) -> None:
+    check("preseed", PRESEED + place.format(command))
+
+
+def test_continued_lines_and_here_documents_of_a_preseed_script() -> None:
+    late = "#late| cat >/target/x <<'EOF'\n#late| apt-get install vim\n#late| EOF\n"
+    check("preseed", PRESEED + late)
+    check("preseed", PRESEED + "#target| apt-get install -y vim\n")
+    late += "#late| chroot /target \\\n#late|     apt-get install vim\n"
+    assert f"line {len(PRESEED.splitlines()) + 4}" in broken("preseed", PRESEED + late)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
