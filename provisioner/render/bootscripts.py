@@ -5,9 +5,11 @@ open is ``netX``; ``net0`` need not be it. URLs are absolute, since behind a pro
 somebody else.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 
+from provisioner.core.localboot import AUTO, DISKS, REMOVABLE_LOADER, VENDOR_LOADERS, way
 from provisioner.errors import InvalidInput
 
 RETRY_SECONDS = 10
@@ -18,15 +20,6 @@ _IPXE_URL = re.compile(r"[A-Za-z0-9@:_/.,=+~%?&;()\[\]-]+")
 _REPORT = (
     "uuid=${uuid}&serial=${serial:uristring}&manufacturer=${manufacturer:uristring}&product=${product:uristring}"
     "&asset=${asset:uristring}&arch=${buildarch}&platform=${platform}&ip=${netX/ip}"
-)
-# A vendor's own loader before EFI/BOOT: Red Hat's fallback loader there rewrites the boot order and reboots.
-_VENDORS = ("rocky", "redhat", "almalinux", "centos", "fedora", "debian", "ubuntu")
-_EFI_LOADERS = (
-    *(f"/EFI/{vendor}/shimx64.efi" for vendor in _VENDORS),
-    "/EFI/debian/grubx64.efi",
-    "/EFI/opensuse/shim.efi",
-    "/EFI/sles/shim.efi",
-    "/EFI/BOOT/BOOTX64.EFI",
 )
 
 
@@ -80,18 +73,25 @@ def install_ipxe(kernel_url: str, initrd_urls: Sequence[str], args: Sequence[str
     )
 
 
-def local_ipxe(platform: str, chain_url: str | None = None) -> str:
-    """To the local disk. ``chain_url``: a small EFI loader that looks for the disk's own.
+def local_ipxe(platform: str, local_way: str = AUTO, boot_url: str = "") -> str:
+    """To the local disk; ``local_way`` is one of ``core.localboot.WAYS``, ``boot_url`` where its loader is served.
 
     On EFI ``exit`` alone does reach the disk, but OVMF tries PXEv6 and HTTP first, for minutes. ``exit 1`` because an
-    EFI boot option that ends with success makes the firmware stop in its menu.
+    EFI boot option that ends with success makes the firmware stop in its menu. It comes too when the loader is not
+    there, is refused (Secure Boot), or finds no disk.
     """
+    chosen = way(local_way)
     lines = ["echo Provisioner: booting the local disk"]
     if platform == "pcbios":
-        lines.append("sanboot --no-describe --drive 0x80 ||")
-    elif chain_url is not None:
-        lines.append(f"chain {_url(chain_url)} ||")
+        lines += [f"sanboot --no-describe --drive {chosen.drive:#x} ||"] if chosen.drive is not None else []
+    elif chosen.loader is not None and boot_url:
+        lines.append(f"chain {loader_url(boot_url, chosen.loader)} ||")
     return _ipxe(*lines, "exit 1")
+
+
+def loader_url(boot_url: str, name: str) -> str:
+    """Where the boot plane serves a small loader of ours."""
+    return _url(f"{boot_url.rstrip('/')}/boot/loader/{name}")
 
 
 def halt_ipxe(lines: Sequence[str]) -> str:
@@ -99,14 +99,21 @@ def halt_ipxe(lines: Sequence[str]) -> str:
     return _ipxe(*_echoes(lines), ":halt", "sleep 3600 || goto halt", "goto halt")
 
 
-def discovery_ipxe(machine_text: str, again_url: str, seconds: int) -> str:
-    """Shows what the machine waits for, sleeps, and asks again."""
+def discovery_ipxe(lines: Sequence[str], boot_url: str, seconds: int, waits_for: str) -> str:
+    """Shows the lines, sleeps, and asks again with a fresh lease, for ever; Ctrl-C ends the sleep.
+
+    The lease is asked for anew because the address may be another by now: the one that somebody gave the machine.
+    ``seconds`` and ``waits_for``, a word, are sent back, so that the next wait can be longer.
+    """
+    again = f"{_url(boot_url).rstrip('/')}/boot/ipxe/${{netX/mac:hexhyp}}?{_REPORT}&wait={seconds}&for={waits_for}"
     return _ipxe(
-        *_echoes([machine_text]),
+        *_echoes(lines),
+        "set nic ${netX/ifname}",  # a NIC that gets no lease is closed, and netX is nothing then
         ":again",
-        f"echo Provisioner: asking again in {seconds} seconds",
+        f"echo Provisioner: asking again in {seconds} seconds (Ctrl-C asks at once)",
         f"sleep {seconds} ||",
-        f"chain --replace {_url(again_url)} || goto again",
+        "dhcp ${nic} ||",
+        f"chain --replace {again} || goto again",
         "goto again",
     )
 
@@ -129,17 +136,52 @@ def install_grub(kernel: str, initrds: Sequence[str], args: Sequence[str], title
     )
 
 
-def local_grub() -> str:
-    """To the local disk: the first loader found on any disk; else back to the firmware."""
+def local_grub(local_way: str = AUTO) -> str:
+    """To the local disk by a GRUB that came from the network (Secure Boot); else back to the firmware."""
+    lines = ["echo 'Provisioner: booting the local disk'"]
+    loader = way(local_way).loader
+    if loader is not None:
+        lines += _look_on_disks(DISKS[loader])
+    return _grub(*lines, "exit")
+
+
+def localdisk_grub(disks: Sequence[str]) -> str:
+    """The configuration inside the small loader that iPXE chains; ``disks`` as in ``core.localboot.DISKS``."""
     return _grub(
-        "echo 'Provisioner: booting the local disk'",
-        f"for loader in {' '.join(_EFI_LOADERS)}; do",
-        "  if search --no-floppy --set=root --file $loader; then",
-        "    if chainloader ($root)$loader; then boot; fi",
-        "  fi",
-        "done",
+        "echo 'Provisioner: looking for the local disk'",
+        *_look_on_disks(disks),
+        "echo 'Provisioner: no boot loader was found on any disk of this machine, leaving to the firmware'",
+        "sleep 5",
         "exit",
     )
+
+
+def _look_on_disks(groups: Sequence[str]) -> list[str]:
+    """In each group of disks the first vendor's loader, disk by disk, then the first EFI/BOOT.
+
+    ``hd`` are disks and USB sticks, not CDs (``cd``) nor what came from the network. A stick with an installer has
+    EFI/BOOT alone, so the system on a disk comes before it. A loader that is refused, or gives up, is no end either.
+    """
+    lines = []
+    for disks in groups:
+        lines += ["set parts=", f"for part in {disks}; do"]
+        lines += ['  if [ -d $part/EFI ]; then set parts="$parts $part"; fi', "done"]
+        lines += [*_start_first(VENDOR_LOADERS), *_start_first([REMOVABLE_LOADER])]
+    return lines
+
+
+def _start_first(paths: Sequence[str]) -> list[str]:
+    return [
+        "for part in $parts; do",
+        f"  for path in {' '.join(paths)}; do",
+        "    if [ -f $part$path ]; then",
+        '      echo "Provisioner: starting $part$path"',
+        "      set root=$part",  # chainloader refuses to work while root is the network
+        "      if chainloader $part$path; then boot; fi",
+        "    fi",
+        "  done",
+        "done",
+    ]
 
 
 def halt_grub(lines: Sequence[str]) -> str:
@@ -147,18 +189,35 @@ def halt_grub(lines: Sequence[str]) -> str:
     return _grub(*(f"echo '{shown(line)}'" for line in lines), "while true; do", "  sleep 3600", "done")
 
 
-def discovery_grub(machine_text: str, again_path: str, seconds: int) -> str:
-    """Shows what the machine waits for, sleeps, and reads ``again_path`` (on the TFTP server) anew."""
+def discovery_grub(lines: Sequence[str], again_path: str, waits: Sequence[int]) -> str:
+    """Shows the lines, sleeps, and reads ``again_path`` (on the TFTP server) anew, for ever; ``waits`` in seconds.
+
+    The first reading holds the loop; later ones only show their lines and lengthen the wait, or boot. Nested files
+    would use up GRUB's stack in an hour.
+    """
+    longer = [
+        f'{"if" if index == 0 else "elif"} [ "$provisioner_wait" = {before} ]; then set provisioner_wait={after}'
+        for index, (before, after) in enumerate(itertools.pairwise([*waits, waits[-1]]))
+    ]
     return _grub(
-        f"echo '{shown(machine_text)}'",
-        f"echo 'Provisioner: asking again in {seconds} seconds'",
-        f"sleep {seconds}",
-        f"configfile {_quoted(again_path)}",
+        *(f"echo '{shown(line)}'" for line in lines),
+        *longer,
+        f"else set provisioner_wait={waits[0]}",
+        "fi",
+        'echo "Provisioner: asking again in $provisioner_wait seconds"',
+        'if [ -z "$provisioner_waits" ]; then',
+        "  set provisioner_waits=1",
+        "  while true; do",
+        "    sleep $provisioner_wait",
+        "    net_bootp",
+        f"    source {_quoted(again_path)}",
+        "  done",
+        "fi",
     )
 
 
 def local_pxelinux() -> str:
-    """To the local disk, through the BIOS."""
+    """To the local disk, through the BIOS's own order: PXELINUX alone has no other way."""
     return "DEFAULT local\nPROMPT 0\nNOESCAPE 1\nSAY Provisioner: booting the local disk\nLABEL local\n  LOCALBOOT 0\n"
 
 

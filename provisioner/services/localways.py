@@ -1,0 +1,48 @@
+"""How a machine gets to its local disk: its own way, its profile's or the nearest ancestor's, else `auto`."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from provisioner.core.localboot import AUTO
+from provisioner.store.models import Interface, Machine, Profile
+
+
+def way_of(session: Session, machine: Machine) -> str:
+    """The way of one machine; a look-up by primary key for each profile that has to be asked."""
+    if machine.local_boot is not None:
+        return machine.local_boot
+    profile, asked = machine.profile_id, set[int]()
+    while profile is not None and profile not in asked:
+        asked.add(profile)
+        parent, way = session.execute(select(Profile.parent_id, Profile.local_boot).where(Profile.id == profile)).one()
+        if way is not None:
+            return way
+        profile = parent
+    return AUTO
+
+
+def exceptions(session: Session) -> dict[str, str]:
+    """The machines whose way is not `auto`, by each of their MACs; two statements, however many they are."""
+    profiles = {
+        id_: (parent, way)
+        for id_, parent, way in session.execute(select(Profile.id, Profile.parent_id, Profile.local_boot))
+    }
+    inherited = {id_: _inherited(id_, profiles) for id_ in profiles}
+    odd = [id_ for id_, way in inherited.items() if way != AUTO]
+    rows = session.execute(
+        select(Interface.mac, Machine.local_boot, Machine.profile_id)
+        .join(Machine, Interface.machine_id == Machine.id)
+        .where(Machine.local_boot.is_not(None) | Machine.profile_id.in_(odd))
+    )
+    ways = {mac: own or inherited.get(profile or 0, AUTO) for mac, own, profile in rows}
+    return {mac: way for mac, way in ways.items() if way != AUTO}
+
+
+def _inherited(profile: int | None, profiles: dict[int, tuple[int | None, str | None]]) -> str:
+    asked = set[int]()
+    while profile is not None and profile not in asked:
+        asked.add(profile)
+        profile, way = profiles[profile]
+        if way is not None:
+            return way
+    return AUTO
