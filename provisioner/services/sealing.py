@@ -1,8 +1,8 @@
 """From gathered inputs to the files of a build: rendered in the confined process and validated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from provisioner import handoff
 from provisioner.core.firmware import family_of
@@ -14,6 +14,7 @@ from provisioner.services import media
 from provisioner.services.resolve import Gathered
 from provisioner.services.site import Site
 
+Result = TypeVar("Result")
 _SEED = ("meta-data", "vendor-data", "network-config")
 
 
@@ -70,26 +71,85 @@ def _ramdisk(site: Site, name: str) -> media.Stored:
     return media.ingest(site, str(path), "ramdisk")
 
 
+@dataclass(frozen=True)
+class Order:
+    """One build to make: its inputs, its number, and the names of the machine's secrets."""
+
+    gathered: Gathered
+    number: int
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An order with all that rendering needs."""
+
+    order: Order
+    payload: Payload
+    tool: handoff.Tool
+    handoff: handoff.Prepared
+    secret_names: tuple[str, ...]
+    context: Mapping[str, Any]
+
+
 def make(site: Site, gathered: Gathered, *, number: int, secrets: tuple[str, ...]) -> Made:
     """Render and validate every file of the build. Raises the content error of the first that fails."""
+    made = make_all(site, [Order(gathered, number, secrets)])[0]
+    if isinstance(made, ProvisionerError):
+        raise made
+    return made
+
+
+def make_all(site: Site, orders: Sequence[Order]) -> list[Made | ProvisionerError]:
+    """Several builds at once, one answer an order: starting the confined process costs more than rendering in it.
+
+    All must have been gathered in one transaction, so that they mean the same templates.
+    """
+    prepared = [_tried(_prepare, site, order) for order in orders]
+    good = [each for each in prepared if isinstance(each, _Prepared)]
+    jobs = [confined.Job(template, each.context) for each in good for template in _wanted(each.order.gathered).values()]
+    rendered = iter(confined.render(jobs, orders[0].gathered.sources) if jobs else [])
+    made: list[Made | ProvisionerError] = []
+    for each in prepared:
+        if isinstance(each, ProvisionerError):
+            made.append(each)
+            continue
+        texts = [next(rendered) for _ in _wanted(each.order.gathered)]
+        made.append(_tried(_finish, each, texts))
+    return made
+
+
+def _tried(work: Callable[..., Result], *arguments: Any) -> Result | ProvisionerError:
+    try:
+        return work(*arguments)
+    except ProvisionerError as error:
+        return error
+
+
+def _prepare(site: Site, order: Order) -> _Prepared:
+    gathered = order.gathered
     loaded = payload(site, gathered)
     settings = dict(gathered.resolved.field("handoff") or {})
     tool = handoff.tool(str(settings.pop("tool", "none")))
     tool.check(settings)
     prepared = tool.prepare(settings, gathered.machine)
-    names = tuple(sorted({*secrets, *prepared.secrets}))
-    context = render_context(gathered, loaded, number=number, secrets=names)
+    names = tuple(sorted({*order.secrets, *prepared.secrets}))
+    context = render_context(gathered, loaded, number=order.number, secrets=names)
+    return _Prepared(order, loaded, tool, prepared, names, context)
+
+
+def _finish(prepared: _Prepared, results: Sequence[str | ProvisionerError]) -> Made:
+    gathered, loaded = prepared.order.gathered, prepared.payload
     wanted = _wanted(gathered)
-    jobs = [confined.Job(template, context) for template in wanted.values()]
-    results = confined.render(jobs, gathered.sources)
     files: dict[str, str] = {}
     for name, result in zip(wanted, results, strict=True):
         if isinstance(result, ProvisionerError):
             raise result
         files[name] = result
     warnings = _validated(gathered, wanted, files)
-    files["handoff"] = handoff.handoff_script(tool.name, prepared.settings, BUILD_URLS)
-    return Made(files | boot_files(gathered, loaded, context), warnings, prepared.secrets, names, loaded)
+    files["handoff"] = handoff.handoff_script(prepared.tool.name, prepared.handoff.settings, BUILD_URLS)
+    files |= boot_files(gathered, loaded, prepared.context)
+    return Made(files, warnings, prepared.handoff.secrets, prepared.secret_names, loaded)
 
 
 def _wanted(gathered: Gathered) -> dict[str, str]:
