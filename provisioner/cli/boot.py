@@ -37,6 +37,12 @@ def explain_(context: Context, /, mac: str, arch: str, source: str | None, form:
     click.echo(f"because {chain['because']}")
     for hop in chain["hops"]:
         click.echo(f"  {hop['hop']:<13} {hop['what']}")
+    if chain["recorded"]:
+        row = chain["recorded"]
+        seen = f"first {row['first_seen']}, last {row['last_seen']}, from {row['address']}"
+        click.echo(f"in quarantine: seen {row['times']} times, {seen}; see `provisioner machine discovered`")
+    elif chain["decision"] == "discovery" and not chain["machine"]:
+        click.echo("not in quarantine: this MAC never asked from a subnet of ours")
 
 
 @click.command()

@@ -19,8 +19,9 @@ from provisioner.cli.common import (
     print_rows,
 )
 from provisioner.cli.nouns import add_rename_and_remove
+from provisioner.core.localboot import WAYS
 from provisioner.errors import InvalidInput, NotFound
-from provisioner.services import machines
+from provisioner.services import machines, quarantine
 from provisioner.services.machines import InterfaceInput
 
 COLUMNS = ("name", "state", "profile", "macs", "ips", "protected", "flag")
@@ -64,6 +65,9 @@ def find(context: Context, /, fact: str, form: str) -> None:
     """
     found = machines.search(context.site, fact)
     print_rows([_row(each) for each in found], form, COLUMNS, f"no machine matches {fact}")
+    for waiting in quarantine.search(context.site, fact):
+        seen = f"{waiting['mac']} (serial {waiting['serial'] or '-'}, last seen {waiting['last_seen']})"
+        click.echo(f"in quarantine: {seen}: provisioner machine add NAME --mac {waiting['mac']}", err=True)
     if not found:
         raise SystemExit(NotFound.exit_code)
 
@@ -101,6 +105,13 @@ def _interface(text: str) -> InterfaceInput:
     return InterfaceInput(pairs["mac"], pairs.get("ip"), pairs.get("name"), pairs.get("subnet"))
 
 
+def _added(text: str) -> InterfaceInput:
+    if "=" in text:
+        return _interface(text)
+    mac, _, ip = text.partition(",")
+    return InterfaceInput(mac, ip or None)
+
+
 _shared = options(
     click.option("--mac", "macs", multiple=True, help="MAC address, in any spelling; once for each interface."),
     click.option("--ip", "ips", multiple=True, help="Its address; the subnet follows from it."),
@@ -111,6 +122,11 @@ _shared = options(
     click.option("--uuid", help="UUID, as SMBIOS tells it."),
     *PARAMETER_OPTIONS,
     KERNEL_OPTION,
+    click.option(
+        "--local-boot",
+        metavar="WAY",
+        help=f"How its firmware gets to the disk, for odd machines: {', '.join(WAYS)}. '' is its profile's way.",
+    ),
     click.option("--protected/--no-protected", default=None, help="No build, no wipe."),
 )
 
@@ -118,11 +134,15 @@ _shared = options(
 @machine.command()
 @click.argument("name")
 @_shared
+@click.option("--ready", is_flag=True, help="It need not wait although it is in quarantine: it boots its disk.")
 @dry_run_option
 @output_option
 @pass_context
 def add(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any) -> None:
     """Add a machine.
+
+    One that waits in quarantine (see `machine discovered`) goes on waiting, until its build is started; its serial
+    number and UUID are taken from its own report unless you give them.
 
     \b
     Examples:
@@ -135,7 +155,11 @@ def add(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any
     if dry_run:
         print_change(None, after, dry_run=True)
     elif form == "table":
-        click.echo(f"machine {after['name']} added; next: provisioner build start {after['name']}")
+        waits = " and taken out of quarantine, where it waits switched on" if after["state"] == "discovered" else ""
+        then = "build start {}" if after["profile"] else "machine edit {} --profile PROFILE"
+        click.echo(f"machine {after['name']} added{waits}; next: provisioner {then.format(after['name'])}")
+        if after["flag"]:
+            click.secho(f"  flagged: {after['flag']}", fg="yellow")
     else:
         print_object(after, form)
 
@@ -144,6 +168,9 @@ def add(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any
 @click.argument("name")
 @_shared
 @click.option("--retired/--no-retired", default=None, help="Out of service: it boots its disk, no build.")
+@click.option("--ready", is_flag=True, help="A discovered machine stops waiting and boots its disk.")
+@click.option("--add-interface", "plus", multiple=True, metavar="MAC[,IP]", help="One more interface.")
+@click.option("--remove-interface", "minus", multiple=True, metavar="MAC", help="One interface less.")
 @click.option("--clear-flag", is_flag=True, help="Somebody looked at what was flagged.")
 @click.option(
     "--secret",
@@ -155,17 +182,21 @@ def add(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any
 @dry_run_option
 @pass_context
 def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, **changes: Any) -> None:
-    """Change a machine. Interfaces, where given, replace all it had.
+    """Change a machine. --mac and --interface replace all interfaces it had; --add-interface adds one.
 
     \b
     Examples:
       provisioner machine edit web01 --profile rocky9-web --param timezone=Europe/Berlin
+      provisioner machine edit web01 --add-interface 52:54:00:12:34:57,10.0.2.12
       provisioner machine edit web01 --secret root_password=-
     """
     interfaces, secrets = _interfaces(changes), changes.pop("secrets")
+    plus, minus = [_added(text) for text in changes.pop("plus")], changes.pop("minus")
+    if interfaces is not None and (plus or minus):
+        raise InvalidInput("--mac and --interface replace all interfaces", hint="use --add-interface alone")
     site = context.site.rehearsing() if dry_run else context.site
     before = machines.show(context.site, name)
-    after = machines.edit(site, context.actor, name, fields(changes), interfaces)
+    after = machines.edit(site, context.actor, name, fields(changes), interfaces, plus=plus, minus=minus)
     for text in secrets:
         machines.set_secret(site, context.actor, name, *_secret(text))
     if clear_flag:

@@ -20,6 +20,7 @@ from provisioner.cli.common import (
 )
 from provisioner.cli.nouns import add_rename_and_remove
 from provisioner.core.content import load_yaml
+from provisioner.core.localboot import WAYS
 from provisioner.errors import MalformedContent
 from provisioner.services import arming, profiles
 
@@ -39,7 +40,11 @@ _shared = options(
     click.option("--template", help="KIND/NAME of its answer file's template."),
     KERNEL_OPTION,
     click.option("--handoff", help="tool=script,command=... or tool=none."),
-    click.option("--local-boot", type=click.Choice(profiles.LOCAL_BOOTS), help="How its firmware gets to the disk."),
+    click.option(
+        "--local-boot",
+        metavar="WAY",
+        help=f"How its firmware gets to the disk: {', '.join(WAYS)}. '' is its parent's way.",
+    ),
     *PARAMETER_OPTIONS,
 )
 
@@ -51,6 +56,8 @@ def _data(changes: dict[str, Any]) -> dict[str, Any]:
             data[key] = dict(part.partition("=")[::2] for part in data[key].split(","))
         elif key == "handoff" and key in data:
             data[key] = {"tool": data[key]}
+    if data.get("local_boot") == "":
+        data["local_boot"] = None
     return data
 
 

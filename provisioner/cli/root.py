@@ -10,12 +10,14 @@ from provisioner.cli import (
     build,
     content,
     dhcp,
+    discovered,
     distro,
     history,
     image,
     machine,
     profile,
     setup,
+    simulate,
     subnet,
     template,
 )
@@ -49,7 +51,7 @@ def cli(ctx: click.Context, config: Path | None, state_dir: Path | None, reason:
     ctx.obj = Context(config=config, flags=flags, reason=reason)
 
 
-for command in (setup.init, setup.serve, setup.check, content.apply, content.export, boot.render):
+for command in (setup.init, setup.serve, setup.check, content.apply, content.export, boot.render, simulate.simulate):
     cli.add_command(command)
 for group in (
     machine.machine,
@@ -64,6 +66,8 @@ for group in (
     history.history,
 ):
     cli.add_command(group)
+for command in (discovered.discovered, discovered.forget):
+    machine.machine.add_command(command)
 
 
 def main() -> None:

@@ -19,6 +19,9 @@ def init(context: Context) -> None:
     click.echo(f"database          {_without_password(context.settings.database)}")
     click.echo(f"certificate       SHA-256 {made.fingerprint}")
     click.echo(f"content           {made.changes} profiles and templates loaded")
+    if made.without:
+        click.echo(f"note              no loader for the local disks of UEFI machines: {made.without}", err=True)
+        click.echo(f"                  {made.without.hint}, then provisioner init again", err=True)
     if made.admin_password:
         click.echo(f"admin password    {made.admin_password}   (user admin; shown only now)")
     click.echo("next: provisioner serve")

@@ -10,11 +10,21 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from provisioner.core.addresses import check_assignable, looks_like_mac, normal_ip, normal_mac
+from provisioner.core.facts import serial_text, uuid_text
 from provisioner.core.lifecycle import RUNNING, MachineState, Phase, Trigger
+from provisioner.core.localboot import check_way
 from provisioner.core.names import machine_name, parameter_name
 from provisioner.core.parameters import check_kernel_options
-from provisioner.errors import AddressTaken, InvalidInput, MacTaken, NotFound, Protected, StillInUse
-from provisioner.services import dhcp, objects
+from provisioner.errors import (
+    AddressTaken,
+    IllegalTransition,
+    InvalidInput,
+    MacTaken,
+    NotFound,
+    Protected,
+    StillInUse,
+)
+from provisioner.services import dhcp, objects, quarantine
 from provisioner.services.lives import apply_trigger, latest_build, phase
 from provisioner.services.site import Actor, Site
 from provisioner.services.subnets import containing, merged_parameters
@@ -30,6 +40,8 @@ _CRYPT = re.compile(
     r"|\$y\$[./0-9A-Za-z]+\$[./0-9A-Za-z]{1,86}\$[./0-9A-Za-z]{43}"
 )
 
+_FACTS = {"serial": serial_text, "uuid": uuid_text}
+
 
 @dataclass(frozen=True)
 class InterfaceInput:
@@ -44,19 +56,30 @@ class InterfaceInput:
 def add(
     site: Site, actor: Actor, name: str, interfaces: Sequence[InterfaceInput], fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Add a machine in state `ready`; ``fields`` as in :func:`edit`."""
-    if not interfaces:
-        raise InvalidInput("a machine needs a MAC address", where="mac", hint="give at least one --mac")
+    """Add a machine; ``fields`` as in :func:`edit`.
+
+    It is `ready`. One that waits in quarantine is `discovered` instead, unless ``fields`` say ``ready``, and takes its
+    serial number, UUID and facts with it: its next question is answered by the build that somebody starts.
+    """
     with write(site.engine) as session:
-        objects.refuse_taken(session, Machine, machine_name(name))
-        machine = Machine(
-            name=machine_name(name), state="ready", description="", parameters={}, kernel_options=[], interfaces=[]
-        )
-        _set_interfaces(session, machine, interfaces)
-        _apply(session, machine, fields)
-        dhcp.touch(session)
+        machine = make(session, name, interfaces, fields)
+        quarantine.adopt(session, machine, ready=bool(fields.get("ready")))
         objects.save(session, actor, machine, None)
         return view(machine)
+
+
+def make(session: Session, name: str, interfaces: Sequence[InterfaceInput], fields: Mapping[str, Any]) -> Machine:
+    """A machine in state `ready` that the caller completes and saves."""
+    if not interfaces:
+        raise InvalidInput("a machine needs a MAC address", where="mac", hint="give at least one --mac")
+    objects.refuse_taken(session, Machine, machine_name(name))
+    machine = Machine(
+        name=machine_name(name), state="ready", description="", parameters={}, kernel_options=[], interfaces=[]
+    )
+    _set_interfaces(session, machine, interfaces)
+    _apply(session, machine, fields)
+    dhcp.touch(session)
+    return machine
 
 
 def edit(
@@ -65,15 +88,24 @@ def edit(
     name: str,
     fields: Mapping[str, Any],
     interfaces: Sequence[InterfaceInput] | None = None,
+    *,
+    plus: Sequence[InterfaceInput] = (),
+    minus: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Change profile, description, parameters, kernel_options, serial, uuid, protected or retired; ``interfaces``
-    replaces all of them. A parameter of None is removed.
+    """Change profile, description, parameters, kernel_options, serial, uuid, local_boot, protected,
+    retired or ready; ``interfaces`` replaces all of them, ``plus`` adds some, ``minus`` removes some by MAC. A
+    parameter of None is removed; a local_boot of None is the profile's.
     """
     with write(site.engine) as session:
         machine = find(session, name)
         before = snapshot(machine)
+        if plus or minus:
+            interfaces = [*_without(machine, minus), *plus]
         if interfaces is not None:
+            if not interfaces:
+                raise InvalidInput("a machine needs a MAC address", where="mac", hint="give it another one first")
             _set_interfaces(session, machine, interfaces)
+            quarantine.release(session, machine)
             dhcp.touch(session)
         _apply(session, machine, fields)
         objects.save(session, actor, machine, before)
@@ -150,7 +182,7 @@ def by_mac(session: Session, mac: str) -> Machine | None:
 
 def view(machine: Machine) -> dict[str, Any]:
     """The machine as people see it: its snapshot and its state."""
-    return snapshot(machine) | {"state": machine.state, "flag": machine.flag}
+    return snapshot(machine) | {"state": machine.state, "flag": machine.flag, "facts": machine.facts or {}}
 
 
 def set_secret(site: Site, actor: Actor, name: str, secret: str, value: str | None) -> None:
@@ -217,6 +249,18 @@ def _set_interfaces(session: Session, machine: Machine, inputs: Sequence[Interfa
             interface.position, interface.name, interface.ip, interface.subnet = position, name, ip, subnet
 
 
+def _without(machine: Machine, macs: Sequence[str]) -> list[InterfaceInput]:
+    gone = {normal_mac(mac) for mac in macs}
+    missing = gone - {each.mac for each in machine.interfaces}
+    if missing:
+        raise NotFound(f"{machine.name} has no interface {', '.join(sorted(missing))}", where="--remove-interface")
+    return [
+        InterfaceInput(each.mac, each.ip, each.name, each.subnet.name if each.subnet else None)
+        for each in machine.interfaces
+        if each.mac not in gone
+    ]
+
+
 def _refuse_twice(what: str, values: Sequence[str | None]) -> None:
     if len(set(values)) != len(values):
         raise InvalidInput(f"two interfaces have the same {what}", where="interfaces", hint="give each its own")
@@ -246,7 +290,8 @@ def _refuse_taken(session: Session, machine: Machine, mac: str, ip: str | None) 
 
 
 def _apply(session: Session, machine: Machine, fields: Mapping[str, Any]) -> None:
-    known = {"profile", "description", "parameters", "kernel_options", "serial", "uuid", "protected", "retired"}
+    known = {"profile", "description", "parameters", "kernel_options", "local_boot", *_FACTS}
+    known |= {"protected", "retired", "ready"}
     unknown = set(fields) - known
     if unknown:
         raise InvalidInput(f"a machine has no {', '.join(sorted(unknown))}", hint=f"it has {', '.join(sorted(known))}")
@@ -257,13 +302,24 @@ def _apply(session: Session, machine: Machine, fields: Mapping[str, Any]) -> Non
         machine.parameters = merged_parameters(machine.parameters, fields["parameters"])
     if "kernel_options" in fields:
         machine.kernel_options = check_kernel_options(fields["kernel_options"], "kernel_options")
-    for key in ("description", "serial", "uuid"):
+    if "local_boot" in fields:
+        machine.local_boot = check_way(fields["local_boot"], "local_boot") if fields["local_boot"] else None
+    if "description" in fields:
+        machine.description = fields["description"]
+    for key, normal in _FACTS.items():
         if key in fields:
-            setattr(machine, key, fields[key])
+            # A dummy is kept, since an inventory copies what firmware says; it identifies nothing (core.facts).
+            setattr(machine, key, normal(fields[key]))
+    _apply_state(session, machine, fields)
+
+
+def _apply_state(session: Session, machine: Machine, fields: Mapping[str, Any]) -> None:
     if fields.get("protected") is not None:
         _set_protected(session, machine, protected=fields["protected"])
     if fields.get("retired") is not None:
         _set_retired(session, machine, retired=fields["retired"])
+    if fields.get("ready"):
+        _set_ready(machine)
 
 
 def _set_protected(session: Session, machine: Machine, *, protected: bool) -> None:
@@ -277,6 +333,16 @@ def _set_retired(session: Session, machine: Machine, *, retired: bool) -> None:
         machine.state = MachineState.RETIRED
     elif machine.state == MachineState.RETIRED:
         machine.state = MachineState.READY
+
+
+def _set_ready(machine: Machine) -> None:
+    """A discovered machine stops waiting and boots its disk."""
+    if machine.state not in {MachineState.DISCOVERED, MachineState.READY}:
+        raise IllegalTransition(
+            f"{machine.name} is {machine.state}; only a discovered machine can be made ready",
+            hint=f"see `provisioner machine show {machine.name}`",
+        )
+    machine.state = MachineState.READY
 
 
 def _refuse_running(session: Session, machine: Machine, what: str) -> None:
