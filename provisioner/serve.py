@@ -22,9 +22,9 @@ import structlog
 from gunicorn.app.base import BaseApplication
 
 from provisioner import logs
-from provisioner.errors import PortInUse
+from provisioner.errors import DatabaseUnavailable, PortInUse
 from provisioner.netboot import children
-from provisioner.services import lastgood
+from provisioner.services import keeper, lastgood, loaders, status
 from provisioner.services.site import Site, open_site
 from provisioner.settings import Settings, bind_address
 from provisioner.web import admin, boot, media
@@ -33,6 +33,7 @@ log = structlog.get_logger()
 HTTP_CHILDREN = {"boot": "boot_bind", "media": "media_bind", "admin": "http_bind"}
 CHILDREN = (*HTTP_CHILDREN, "tftp", "dhcp")
 _STOP_SECONDS = 15.0
+_DATABASE_SECONDS = 2.0
 _LONGEST_PAUSE = 5.0
 _STEADY_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -55,32 +56,65 @@ class _Child:
 def run(settings: Settings, arguments: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT; ``arguments`` give the children the same settings. Raises PortInUse."""
     logs.configure(settings, "serve")
-    site = open_site(settings)
+    site, why_not = _open(settings)
     lastgood.sweep(site)
+    loaders.try_to_make(site)
     listeners = {name: _listen(getattr(settings, bind), bind) for name, bind in HTTP_CHILDREN.items()}
     _try_udp(settings.tftp_bind)
-    site.engine.dispose()
     watched = [_Child(name, list(arguments), listeners.get(name)) for name in CHILDREN]
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _announce(settings)
+    _announce(settings, why_not)
+    due = time.monotonic()
     try:
         while not stop.is_set():
             for child in watched:
                 _watch(child)
+            if why_not is not None and time.monotonic() >= due:
+                why_not = _still_down(site)
+                due = time.monotonic() + _DATABASE_SECONDS
             stop.wait(0.1)
     finally:
         _stop(watched)
+        site.engine.dispose()
     return 0
 
 
-def _announce(settings: Settings) -> None:
+def _open(settings: Settings) -> tuple[Site, str | None]:
+    """The installation, and why its database cannot be asked.
+
+    After a power cut the racks often come up before the database does; they need their answers then.
+    """
+    try:
+        site = open_site(settings)
+    except DatabaseUnavailable as error:
+        return open_site(settings, serving=True), error.message
+    site.engine.dispose()
+    return site, None
+
+
+def _still_down(site: Site) -> str | None:
+    """Why the database cannot be asked, or None once it can. Raises for one that is not this program's."""
+    try:
+        status.check_schema(site)
+    except DatabaseUnavailable as error:
+        return error.message
+    finally:
+        site.engine.dispose()
+    log.info("the database answers")
+    return None
+
+
+def _announce(settings: Settings, why_not: str | None) -> None:
     scheme = "http" if settings.tls == "off" else "https"
     print(f"boot plane   {settings.boot}   (listens on {settings.boot_bind})", flush=True)
     print(f"media        {settings.media}   (listens on {settings.media_bind})", flush=True)
     print(f"admin plane  {scheme}://{settings.http_bind}/", flush=True)
     print(f"TFTP         {settings.tftp_bind}/udp", flush=True)
+    if why_not is not None:
+        print(f"NO DATABASE  {why_not}", flush=True)
+        print("             until it answers, machines get their local disks and reports are kept on disk", flush=True)
     print("serving; stop with Ctrl-C", flush=True)
 
 
@@ -169,7 +203,7 @@ def run_child(settings: Settings, name: str, descriptor: int | None) -> None:
         _Gunicorn(settings, name, descriptor).run()
         return
     # Boots are answered while the database is down, so a child must start then too.
-    site = open_site(settings, check_schema=False)
+    site = open_site(settings, serving=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -215,4 +249,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         create: Callable[[Site], Any] = {"boot": boot.create, "media": media.create, "admin": admin.create}[self._name]
-        return create(open_site(self._settings, check_schema=False))
+        site = open_site(self._settings, serving=True)
+        if self._name == "boot":
+            keeper.start(site)
+        return create(site)

@@ -39,6 +39,9 @@ class Settings(BaseModel):
     media_bind: str = Field("0.0.0.0:8081", description="where machines fetch kernels, trees and images")
     http_bind: str = Field("0.0.0.0:8443", description="the admin plane: UI and API")
     tftp_bind: str = Field("0.0.0.0:69", description="the TFTP server, which serves the small loaders")
+    tftp_single_port: Literal["on", "off"] = Field(
+        "off", description="`on`: TFTP answers from `tftp_bind` alone, for machines behind address translation"
+    )
     boot_url: str = Field("", description="the boot plane's URL as machines reach it; a subnet may have its own")
     media_url: str = Field("", description="the media URL as machines reach it; a subnet may have its own")
     tls: Literal["on", "off"] = Field("on", description="`off`: a plain admin plane, behind a proxy or in tests")
@@ -46,6 +49,12 @@ class Settings(BaseModel):
     boot_workers: int = Field(2, ge=1, le=64, description="processes of the boot plane")
     answer_hours: float = Field(6, gt=0, description="how long an attempt may fetch its answer file")
     handoff_hours: float = Field(72, gt=0, description="how long after `built` the handoff may still report")
+    discovery: Literal["record", "register", "off"] = Field(
+        "record",
+        description="machines that nobody registered: `record` them in quarantine, `register` them as machines that "
+        "wait, or `off`: they boot their disk",
+    )
+    discovery_per_minute: int = Field(100, ge=1, le=10_000, description="how many unknown machines are taken a minute")
     event_days: int = Field(365, ge=1, description="how long events are kept")
     lock_seconds: float = Field(5, gt=0, description="how long to wait for the database before it counts as down")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal")

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,30 +19,69 @@ def binaries() -> Path:
     return found[-1]
 
 
+class Postgres:
+    """A server that tests may kill; ``home`` is the directory of its socket, which is also its host name."""
+
+    def __init__(self) -> None:
+        # A socket's path may have 107 bytes, which pytest's own directories exceed.
+        self.home = Path(tempfile.mkdtemp(prefix="pg-"))
+        as_user: list[str] = []
+        if os.geteuid() == 0:  # the server refuses to run as root
+            shutil.chown(self.home, "postgres", "postgres")
+            as_user = ["runuser", "-u", "postgres", "--"]
+        self._data, programs = self.home / "data", binaries()
+        self._run([*as_user, programs / "initdb", "-D", self._data, "-U", "provisioner", "-A", "trust", "--no-sync"])
+        self._control = [*as_user, programs / "pg_ctl", "-D", self._data, "-w", "-l", self.home / "log"]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, after a kill too, and wait until it answers."""
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.home} -c fsync=off -c max_connections=100"
+        self._run([*self._control, "-o", options, "start"])
+
+    def kill(self) -> None:
+        """SIGKILL to the server and every process of it."""
+        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        for pid in [first, *_children(first)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{first}/exe").exists():
+            time.sleep(0.01)
+        # Where nobody reaps orphans the dead server keeps its process id, and the next one would take it for alive.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Stop it and leave nothing."""
+        self._run([*self._control, "-m", "immediate", "stop"])
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _run(self, command: list[object]) -> None:
+        subprocess.run(
+            [str(part) for part in command],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+        )
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+    return found
+
+
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """A fresh server; yields the directory of its socket, which is also its host name."""
-    # A socket's path may have 107 bytes, which pytest's own directories exceed.
-    home = Path(tempfile.mkdtemp(prefix="pg-"))
-    as_user: list[str] = []
-    if os.geteuid() == 0:  # the server refuses to run as root
-        shutil.chown(home, "postgres", "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    data, programs = home / "data", binaries()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": "/"}
-    subprocess.run(
-        [*as_user, programs / "initdb", "-D", data, "-U", "provisioner", "-A", "trust", "--no-sync"],
-        check=True,
-        **quiet,
-    )
-    options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync=off -c max_connections=100"
-    control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-l", home / "log"]
-    subprocess.run([*control, "-o", options, "start"], check=True, **quiet)
+    """A fresh server; yields the directory of its socket."""
+    server = Postgres()
     try:
-        yield str(home)
+        yield str(server.home)
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)
-        shutil.rmtree(home, ignore_errors=True)
+        server.remove()
 
 
 def sql(socket_directory: str, statement: str) -> None:

@@ -58,8 +58,12 @@ class BootFacts:
     """Seconds since the latest attempt was opened."""
     disk_touched: bool = False
     """The installer of the latest attempt reported that it writes to a disk."""
+    secret_taken: bool = False
+    """The latest attempt has unwrapped a secret: what boots again is another power-on, which needs its own."""
     released: int = 0
     """The number of the attempt up to which somebody let this build go on."""
+    discovery: bool = True
+    """Whether machines that nobody registered are held in the discovery script (the setting)."""
     reboot_announced: bool = False
     """The installer said ``step=reboot``: the next boot is its own, to the disk."""
 
@@ -76,6 +80,8 @@ class BootDecision:
 
 def decide(facts: BootFacts) -> BootDecision:
     """The decision for one network boot; pure, so that ``boot explain`` and the boot plane cannot differ."""
+    if facts.machine is None and not facts.discovery:
+        return BootDecision(NextBoot.LOCAL, "no machine has this MAC address, and discovery is off")
     row = next_boot(facts.machine, facts.phase, protected=facts.protected)
     if row is not NextBoot.BUILD:
         return BootDecision(row, _reason(facts, row))
@@ -114,6 +120,7 @@ def _same_attempt(facts: BootFacts) -> bool:
         and facts.attempt_age is not None
         and 0 <= facts.attempt_age < SAME_ATTEMPT_SECONDS
         and not facts.disk_touched
+        and not facts.secret_taken
     )
 
 

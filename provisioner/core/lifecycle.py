@@ -176,8 +176,9 @@ def next_boot(machine: MachineState | None, phase: Phase | None, *, protected: b
     """The row of the next-boot table for this machine and its latest build, before the guard is asked."""
     if machine is None or machine is MachineState.DISCOVERED:
         return NextBoot.DISCOVERY
-    if protected or machine is MachineState.RETIRED:
+    if machine is MachineState.RETIRED:
         return NextBoot.LOCAL
     if phase is not None and TABLE[phase].machine is machine:
-        return TABLE[phase].next_boot
+        row = TABLE[phase].next_boot
+        return NextBoot.LOCAL if protected and row is NextBoot.BUILD else row
     return NEXT_BOOT_WITHOUT_BUILD.get(machine, NextBoot.LOCAL)

@@ -12,7 +12,7 @@ from provisioner.core.lifecycle import Phase, Trigger
 from provisioner.core.markers import fill
 from provisioner.core.tokens import Purpose, token, uid_of
 from provisioner.errors import DatabaseUnavailable, NotFound, ProvisionerError, SecretGone, StorageFull, TokenRefused
-from provisioner.services import lastgood
+from provisioner.services import lastgood, reports, spool
 from provisioner.services.arming import build_secret_row
 from provisioner.services.lives import add_event, apply_trigger, flag, lock, phase
 from provisioner.services.site import Site
@@ -42,13 +42,15 @@ def fetch(site: Site, presented: str, name: str, source: str) -> Fetched:
     if uid is None:
         raise TokenRefused(_REFUSED)
     try:
+        if spool.pending(site):
+            reports.catch_up(site)
         with read(site.engine) as session:
             attempt = _attempt(session, uid)
             _check_answer(site, attempt)
             if source not in attempt.addresses:
                 _stolen(site, uid, source, f"the {name} file")
             text = fill(sealed_text(session, attempt.build_id, name), marker_values(site, attempt))
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, StorageFull):
         return _without_database(site, uid, name, source)
     _fetched(site, uid, name, source)
     return Fetched(name, text)
@@ -63,6 +65,8 @@ def unwrap(site: Site, presented: str, name: str, nonce: str, source: str) -> st
     uid = uid_of(site.keys.token_key, presented, Purpose.ANSWER)
     if uid is None or not nonce or len(nonce) > _NONCE_CHARACTERS:
         raise TokenRefused(_REFUSED)
+    if spool.pending(site):
+        reports.catch_up(site)
     with write(site.engine) as session:
         attempt = _attempt(session, uid)
         build = lock(session, session.get_one(Build, attempt.build_id))

@@ -1,6 +1,6 @@
 """What a machine gets when it boots from the network; every loader's question comes in here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -9,22 +9,25 @@ from sqlalchemy.orm import Session
 
 from provisioner.core.addresses import contains, normal_mac
 from provisioner.core.bootplan import BootDecision, BootFacts, Network, admit, decide
+from provisioner.core.discovery import BACKOFF, Waiting, next_wait, screen
+from provisioner.core.facts import Facts
 from provisioner.core.lifecycle import MachineState, NextBoot, Trigger
+from provisioner.core.localboot import AUTO
 from provisioner.core.markers import fill
 from provisioner.core.tokens import new_uid
 from provisioner.errors import DatabaseUnavailable, ProvisionerError, StorageFull
 from provisioner.render import bootscripts
-from provisioner.services import lastgood
+from provisioner.services import discovery, lastgood, localways, reports, spool, standby
 from provisioner.services.arming import sealed_files
 from provisioner.services.attempts import marker_values, sealed_text
+from provisioner.services.discovery import Sighting
 from provisioner.services.lives import add_event, apply_trigger, flag, has_room, latest_build, lock, phase
 from provisioner.services.machines import by_mac
 from provisioner.services.site import Site
 from provisioner.store.engine import read, write
-from provisioner.store.models import Attempt, Build, Machine, Subnet, now
+from provisioner.store.models import Attempt, Build, Machine, Secret, Subnet, now
 
 log = structlog.get_logger()
-DISCOVERY_SECONDS = 30
 _NOT_BY_PXELINUX = "PXELINUX cannot start a build: let the DHCP server name undionly.kpxe (BIOS) or snponly.efi (UEFI)"
 
 
@@ -41,6 +44,10 @@ class BootRequest:
     """The URL under which the machine asked; what it is told when neither subnet nor settings say otherwise."""
     peek: bool = False
     """Only look: open no attempt, write nothing (HTTP HEAD)."""
+    facts: Facts = field(default_factory=Facts)
+    wait: str = ""
+    """The seconds that it has just waited in the discovery script, as it sent them; empty at its first question."""
+    waited_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class BootAnswer:
 
     text: str
     decision: BootDecision
+    sighting: Sighting | None = None
+    """What is worth recording of the question; the caller has it recorded behind the answer."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class _World:
     attempt: Attempt | None = None
     subnets: list[Subnet] = field(default_factory=list)
     assigned: list[str] = field(default_factory=list)
+    secret_taken: bool = False
 
 
 def boot_script(site: Site, request: BootRequest) -> BootAnswer:
@@ -69,56 +79,71 @@ def boot_script(site: Site, request: BootRequest) -> BootAnswer:
     """
     mac = normal_mac(request.mac)
     try:
+        if not request.peek and spool.pending(site):
+            reports.catch_up(site)
         with read(site.engine) as session:
             world = _look(session, mac)
-            decision = _decide(world, request, now())
+            decision = _decide(site, world, request, now())
+            waiting, sighting = discovery.look(session, site, mac, request.source, request.facts, world.machine)
             if not _writes(world, decision) or request.peek:
-                return BootAnswer(_script(session, site, request, world, decision), decision)
-        return _carry_out(site, request, mac)
+                text = _script(session, site, request, world, decision, waiting)
+                return BootAnswer(text, decision, None if request.peek else sighting)
+        return replace(_carry_out(site, request, mac, waiting), sighting=sighting)
     except ProvisionerError as error:
         log.warning("boot without a decision", mac=mac, source=request.source, error=str(error))
         down = isinstance(error, DatabaseUnavailable | StorageFull)
         reason = "the database cannot be asked" if down else f"no decision was possible: {error.message}"
-        decision = BootDecision(NextBoot.LOCAL, reason)
-        return BootAnswer(local_script(request), decision)
+        if down and request.wait:
+            # It was told to wait, so nobody expects it to come up; many in its place have nothing on their disk yet.
+            waiting = replace(Waiting(mac, facts=request.facts), trouble=f"{reason}: waiting for the server")
+            decision = BootDecision(NextBoot.DISCOVERY, reason)
+            return BootAnswer(_waiting_script(site, request, waiting), decision)
+        return BootAnswer(_local_without_database(site, request, mac), BootDecision(NextBoot.LOCAL, reason))
+
+
+def _local_without_database(site: Site, request: BootRequest, mac: str) -> str:
+    known = standby.recall(site)
+    told = replace(request, boot_url=_told_url(site, known.boot_url(request.source), request.boot_url))
+    return local_script(told, known.way(mac))
 
 
 def first_script(site: Site, source: str, boot_url: str) -> str:
     """The first script of every iPXE: it asks again with the MAC of the NIC that is open and what SMBIOS says."""
     try:
         with read(site.engine) as session:
-            there = next((each for each in session.scalars(select(Subnet)) if contains(each.cidr, source)), None)
+            found = session.execute(select(Subnet.cidr, Subnet.boot_url))
+            own = next((url for cidr, url in found if contains(cidr, source)), "")
     except ProvisionerError:
-        there = None
-    return bootscripts.first_ipxe(_told_url(site, there, boot_url))
+        own = standby.recall(site).boot_url(source)
+    return bootscripts.first_ipxe(_told_url(site, own, boot_url))
 
 
-def _told_url(site: Site, subnet: Subnet | None, asked: str) -> str:
+def _told_url(site: Site, own: str, asked: str) -> str:
     """The boot plane's URL that a machine is told: its subnet's, the setting, or the one under which it asked."""
-    return (subnet.boot_url if subnet else "") or site.settings.boot_url or asked or site.settings.boot
+    return own or site.settings.boot_url or asked or site.settings.boot
 
 
-def local_script(request: BootRequest) -> str:
-    """The way to the local disk for this loader; needs nothing but the question itself."""
+def local_script(request: BootRequest, way: str = AUTO) -> str:
+    """The way to the local disk for this loader, one of ``core.localboot``; needs nothing but the question itself."""
     if request.loader == "grub":
-        return bootscripts.local_grub()
+        return bootscripts.local_grub(way)
     if request.loader == "pxelinux":
         return bootscripts.local_pxelinux()
-    return bootscripts.local_ipxe(request.platform)
+    return bootscripts.local_ipxe(request.platform, way, request.boot_url)
 
 
-def _decide(world: _World, request: BootRequest, at: datetime) -> BootDecision:
-    decision = decide(facts(world, request.source, at))
+def _decide(site: Site, world: _World, request: BootRequest, at: datetime) -> BootDecision:
+    decision = decide(facts(site, world, request.source, at))
     if decision.next_boot is NextBoot.BUILD and request.loader == "pxelinux":
         # What is sealed are scripts for iPXE and GRUB; PXELINUX would take such a script for a broken menu.
         return BootDecision(NextBoot.HALT, _NOT_BY_PXELINUX)
     return decision
 
 
-def facts(world: _World, source: str, at: datetime) -> BootFacts:
+def facts(site: Site, world: _World, source: str, at: datetime) -> BootFacts:
     """What the decision looks at, from what the database holds."""
     if world.machine is None:
-        return BootFacts(None, source=source)
+        return BootFacts(None, source=source, discovery=site.settings.discovery != "off")
     build, attempt = world.build, world.attempt
     networks = [Network(subnet.name, subnet.cidr, subnet.dhcp) for subnet in world.subnets]
     return BootFacts(
@@ -131,6 +156,7 @@ def facts(world: _World, source: str, at: datetime) -> BootFacts:
         attempt_source=attempt.source if attempt is not None else None,
         attempt_age=(at - attempt.opened_at).total_seconds() if attempt is not None else None,
         disk_touched=build.disk_touched if build is not None else False,
+        secret_taken=world.secret_taken,
         released=build.released if build is not None else 0,
         reboot_announced=build is not None and _reboot_announced(build, at),
     )
@@ -160,7 +186,14 @@ def _look(session: Session, mac: str) -> _World:
             select(Attempt).where(Attempt.build_id == build.id).order_by(Attempt.number.desc()).limit(1)
         ).one_or_none()
     subnets = [each.subnet for each in machine.interfaces if each.subnet]
-    return _World(machine, build, attempt, subnets, [each.ip for each in machine.interfaces if each.ip])
+    assigned = [each.ip for each in machine.interfaces if each.ip]
+    taken = attempt is not None and (
+        session.scalar(
+            select(Secret.id).where(Secret.build_id == attempt.build_id, Secret.taken_attempt == attempt.id).limit(1)
+        )
+        is not None
+    )
+    return _World(machine, build, attempt, subnets, assigned, taken)
 
 
 def _writes(world: _World, decision: BootDecision) -> bool:
@@ -169,7 +202,7 @@ def _writes(world: _World, decision: BootDecision) -> bool:
     )
 
 
-def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
+def _carry_out(site: Site, request: BootRequest, mac: str, waiting: Waiting) -> BootAnswer:
     """Decide again with the rows held, open the attempt if that is the decision, and note what the machine got."""
     opened: Attempt | None = None
     superseded: list[str] = []
@@ -181,14 +214,14 @@ def _carry_out(site: Site, request: BootRequest, mac: str) -> BootAnswer:
             session.expire_all()
             world = _look(session, mac)
         moment = now()
-        decision = _decide(world, request, moment)
+        decision = _decide(site, world, request, moment)
         if world.build is not None:
             if decision.opens_attempt:
                 superseded = [attempt.uid for attempt in world.build.attempts]
                 opened = _open_attempt(session, site, request, mac, world)
-                world = _World(world.machine, world.build, opened, world.subnets, world.assigned)
+                world = replace(world, attempt=opened, secret_taken=False)
             _note(session, request, world, decision, moment)
-        answer = BootAnswer(_script(session, site, request, world, decision), decision)
+        answer = BootAnswer(_script(session, site, request, world, decision, waiting), decision)
         kept = _kept(session, opened) if opened is not None else None
     for uid in superseded:
         lastgood.forget(site, uid)
@@ -211,7 +244,7 @@ def _open_attempt(session: Session, site: Site, request: BootRequest, mac: str, 
         mac=mac,
         source=request.source,
         addresses=sorted({*world.assigned, request.source}),
-        boot_url=_told_url(site, subnet, request.boot_url),
+        boot_url=_told_url(site, subnet.boot_url, request.boot_url),
         media_url=subnet.media_url or site.settings.media,
     )
     # The disk was touched by an attempt that somebody let go on from; this one starts anew.
@@ -238,28 +271,41 @@ def _note(session: Session, request: BootRequest, world: _World, decision: BootD
         add_event(session, build, kinds[decision.next_boot], decision.reason, attempt=attempt, source=source)
 
 
-def _script(session: Session, site: Site, request: BootRequest, world: _World, decision: BootDecision) -> str:
+def _script(
+    session: Session, site: Site, request: BootRequest, world: _World, decision: BootDecision, waiting: Waiting
+) -> str:
     if decision.next_boot is NextBoot.BUILD and world.build is not None:
         if world.attempt is None or (request.peek and decision.opens_attempt):
             return f"#!ipxe\n# {decision.reason}\n"
         name = "grub" if request.loader == "grub" else "ipxe"
         return fill(sealed_text(session, world.build.id, name), marker_values(site, world.attempt))
+    if decision.next_boot is NextBoot.LOCAL and world.machine is not None:
+        own = next((each.boot_url for each in world.subnets if contains(each.cidr, request.source)), "")
+        told = replace(request, boot_url=_told_url(site, own, request.boot_url))
+        return local_script(told, localways.way_of(session, world.machine))
+    if decision.next_boot is NextBoot.DISCOVERY:
+        return _waiting_script(site, request, waiting)
+    if decision.next_boot is NextBoot.HALT and decision.flagged and request.wait:
+        # It asked for its lease before it was given its own address: it asks for another, instead of standing still.
+        return _waiting_script(site, request, replace(waiting, trouble=decision.reason))
     return plain_script(request, world.machine.name if world.machine else "", decision)
 
 
+def _waiting_script(site: Site, request: BootRequest, waiting: Waiting) -> str:
+    if request.loader == "pxelinux":
+        return bootscripts.local_pxelinux()  # it cannot ask again
+    lines = screen(waiting)
+    if request.loader == "grub":
+        return bootscripts.discovery_grub(lines, f"/grub/by-mac/{waiting.mac}", BACKOFF)
+    seconds = next_wait(request.wait, request.waited_for, waiting.waits_for)
+    return bootscripts.discovery_ipxe(lines, request.boot_url or site.settings.boot, seconds, waiting.waits_for)
+
+
 def plain_script(request: BootRequest, name: str, decision: BootDecision) -> str:
-    """Every script that is not a build: it needs nothing from the database."""
+    """The local disk, or a halt with its message: it needs nothing from the database."""
     if decision.next_boot is NextBoot.LOCAL:
         return local_script(request)
-    who = name or request.mac
-    if decision.next_boot is NextBoot.DISCOVERY:
-        again = f"{request.boot_url}/boot/ipxe"
-        if request.loader == "grub":
-            return bootscripts.discovery_grub(who, f"/grub/by-mac/{request.mac}", DISCOVERY_SECONDS)
-        if request.loader == "pxelinux":
-            return bootscripts.local_pxelinux()
-        return bootscripts.discovery_ipxe(who, again, DISCOVERY_SECONDS)
-    lines = [f"Provisioner stopped {who}:", decision.reason, *_ways_on(name)]
+    lines = [f"Provisioner stopped {name or request.mac}:", decision.reason, *_ways_on(name)]
     if request.loader == "grub":
         return bootscripts.halt_grub(lines)
     return bootscripts.halt_pxelinux(lines) if request.loader == "pxelinux" else bootscripts.halt_ipxe(lines)

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from provisioner.core.addresses import looks_like_mac, normal_mac
 from provisioner.core.bootplan import Admission, Network, admit
+from provisioner.core.lifecycle import MachineState
+from provisioner.core.localboot import DISKS
 from provisioner.errors import ProvisionerError
 from provisioner.render import bootscripts
+from provisioner.services import loaders as localdisk
 from provisioner.services import media
 from provisioner.services.boot import BootRequest, boot_script, local_script, look
+from provisioner.services.discovery import Sighting
 from provisioner.services.site import Site
 from provisioner.store.engine import read
 
@@ -21,6 +25,7 @@ _LOADERS = {
     "pxelinux.0": "/usr/lib/PXELINUX/pxelinux.0",
     "ldlinux.c32": "/usr/lib/syslinux/modules/bios/ldlinux.c32",
 }
+_BY_HTTP = ("snponly.efi", "ipxe.efi")
 # Signed GRUB asks with its prefix; the first answer leads each machine to its own file.
 _GRUB_CFG = "set timeout=0\nconfigfile /grub/by-mac/$net_default_mac\n"
 
@@ -31,6 +36,8 @@ class BootFile:
 
     content: bytes | None = None
     descriptor: int | None = None
+    sighting: Sighting | None = None
+    """A machine that nobody registered asked for it; worth recording."""
 
 
 def loaders() -> dict[str, Path]:
@@ -43,11 +50,22 @@ def missing_loaders() -> list[str]:
     return [name for name in ("undionly.kpxe", "snponly.efi") if name not in loaders()]
 
 
+def by_http(site: Site, name: str) -> bytes | None:
+    """A loader that the boot plane serves: those for the local disk, and iPXE for UEFI HTTP boot."""
+    if name not in _BY_HTTP:
+        return localdisk.find(site, name)
+    path = loaders().get(name)
+    return None if path is None else path.read_bytes()
+
+
 def find(site: Site, name: str, client: str, local: str) -> BootFile | None:
     """The file of that name for this client, or None."""
     if name in _LOADERS:
         path = loaders().get(name)
         return None if path is None else BootFile(descriptor=os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    if name in DISKS:
+        image = localdisk.find(site, name)
+        return None if image is None else BootFile(image)
     if name == "autoexec.ipxe":
         return BootFile(bootscripts.first_ipxe(_boot_url(site, local)).encode())
     if name == "grub/grub.cfg":
@@ -73,7 +91,8 @@ def _by_mac(site: Site, folder: str, last: str, client: str, local: str) -> Boot
     request = BootRequest(mac=last, source=client, loader=loader, platform="pcbios", boot_url=_boot_url(site, local))
     if not _admitted(site, normal_mac(last), client):
         return BootFile(local_script(request).encode())
-    return BootFile(boot_script(site, request).text.encode())
+    answer = boot_script(site, request)
+    return BootFile(answer.text.encode(), sighting=answer.sighting)
 
 
 def _admitted(site: Site, mac: str, client: str) -> bool:
@@ -82,7 +101,9 @@ def _admitted(site: Site, mac: str, client: str) -> bool:
         with read(site.engine) as session:
             world = look(session, mac)
             networks = [Network(each.name, each.cidr, each.dhcp) for each in world.subnets]
-            return world.machine is None or admit(client, world.assigned, networks) is not Admission.REFUSED
+            if world.machine is None or world.machine.state == MachineState.DISCOVERED:
+                return True  # it is only told to wait
+            return admit(client, world.assigned, networks) is not Admission.REFUSED
     except ProvisionerError:
         return False
 

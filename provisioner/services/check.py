@@ -15,6 +15,7 @@ from sqlalchemy import select
 from provisioner.core.addresses import contains
 from provisioner.errors import ProvisionerError
 from provisioner.services import bootfiles, dhcp, media
+from provisioner.services import loaders as localdisk
 from provisioner.services.keys import Keys
 from provisioner.services.site import Site
 from provisioner.store import schema
@@ -108,6 +109,17 @@ def loaders(_site: Site) -> Iterator[Finding]:
         yield Finding("warning", f"not found: {', '.join(missing)}", why, "apt install ipxe")
 
 
+def local_loaders(site: Site) -> Iterator[Finding]:
+    """The small loaders are there that take UEFI machines to their local disk."""
+    absent = localdisk.missing(site)
+    if absent:
+        obstacle = localdisk.obstacle()
+        what = f"not made, or made by another version: {', '.join(absent)}"
+        why = "UEFI machines are left to their firmware, which may try other networks for minutes before the disk"
+        remedy = "run `provisioner init`, which makes them"
+        yield Finding("warning", what, why, f"{obstacle.hint}, then {remedy}" if obstacle else remedy)
+
+
 def dhcp_server(site: Site) -> Iterator[Finding]:
     """Authoritative subnets have a DHCP server that knows every reservation."""
     with read(site.engine) as session:
@@ -124,6 +136,21 @@ def dhcp_server(site: Site) -> Iterator[Finding]:
     if machines > _DNSMASQ_MACHINES:
         why = "dnsmasq re-reads them all at every change"
         yield Finding("warning", f"{machines} machines are many for dnsmasq", why, "use an external Kea")
+
+
+def proxy_server(site: Site) -> Iterator[Finding]:
+    """Subnets in proxy mode have a proxy that answers."""
+    subnets = dhcp.proxied(site)
+    if not subnets:
+        return
+    report = dhcp.proxy_report(site)
+    why = f"nobody tells machines in {', '.join(each.name for each in subnets)} what to boot"
+    if not report.running:
+        yield Finding("error", "the DHCP proxy does not run", why, "run `provisioner serve`")
+    elif report.error:
+        yield Finding("error", report.error, "machines there are not told what to boot", report.hint)
+    elif not report.interfaces:
+        yield Finding("error", "the DHCP proxy answers on no interface", why, "see the log of `provisioner serve`")
 
 
 def validators(_site: Site) -> Iterator[Finding]:
@@ -170,7 +197,9 @@ CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
     urls,
     subnets,
     loaders,
+    local_loaders,
     dhcp_server,
+    proxy_server,
     validators,
     media_files,
     ramdisk,

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+from sqlalchemy import select
+
 from provisioner.core.addresses import contains, looks_like_mac, normal_mac
 from provisioner.core.bootplan import BootDecision, decide
 from provisioner.core.firmware import Firmware, firmware
 from provisioner.core.lifecycle import NextBoot
+from provisioner.core.localboot import AUTO, Way, way
+from provisioner.render.bootscripts import loader_url
+from provisioner.services import discovery, loaders, localways
 from provisioner.services.boot import facts, look
 from provisioner.services.machines import find
 from provisioner.services.site import Site
@@ -23,10 +28,18 @@ def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[st
         mac = normal_mac(name) if looks_like_mac(name) else find(session, name).interfaces[0].mac
         world = look(session, mac)
         address = source or next((ip for ip in world.assigned), "")
-        decision = decide(facts(world, address, now()))
-        subnet = next((each for each in world.subnets if address and contains(each.cidr, address)), None)
+        recorded = discovery.recorded(session, mac)
+        address = address or (recorded or {}).get("address", "")
+        decision = decide(facts(site, world, address, now()))
+        networks = world.subnets or session.scalars(select(Subnet)).all()
+        subnet = next((each for each in networks if address and contains(each.cidr, address)), None)
         media = world.build.sealed["media"] if world.build is not None else {}
-        hops = [*_loader_hops(site, kind, subnet, mac, address), *_script_hops(kind, decision, media)]
+        hops = [*_loader_hops(site, kind, subnet, mac, address), *_script_hops(decision, media)]
+        if decision.next_boot is NextBoot.LOCAL:
+            name = localways.way_of(session, world.machine) if world.machine is not None else AUTO
+            hops += _local_hops(site, kind, subnet, way(name))
+        if decision.next_boot is NextBoot.DISCOVERY:
+            hops += [{"hop": "console", "what": line} for line in discovery.console(session, site, mac, address)]
     return {
         "mac": mac,
         "machine": world.machine.name if world.machine else None,
@@ -35,6 +48,7 @@ def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[st
         "decision": decision.next_boot.value,
         "because": decision.reason,
         "hops": hops,
+        "recorded": recorded,
     }
 
 
@@ -44,6 +58,10 @@ def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, ad
         dhcp = "no subnet of ours: whatever DHCP server answers there decides"
     elif subnet.dhcp == "authoritative":
         dhcp = f"our dnsmasq: address {address}, loader {kind.loader}, for iPXE {boot_url}/boot/ipxe"
+    elif subnet.dhcp == "proxy":
+        dhcp = (
+            f"another server gives the address; our proxy names {kind.loader} (by TFTP), for iPXE {boot_url}/boot/ipxe"
+        )
     else:
         dhcp = f"subnet {subnet.name} has DHCP {subnet.dhcp}: another server must name {kind.loader}; see `dhcp show`"
     return [
@@ -54,7 +72,7 @@ def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, ad
     ]
 
 
-def _script_hops(kind: Firmware, decision: BootDecision, media: dict[str, str]) -> list[dict[str, str]]:
+def _script_hops(decision: BootDecision, media: dict[str, str]) -> list[dict[str, str]]:
     if decision.next_boot is NextBoot.BUILD:
         attempt = "opens an attempt" if decision.opens_attempt else "is the attempt under way"
         return [
@@ -63,8 +81,20 @@ def _script_hops(kind: Firmware, decision: BootDecision, media: dict[str, str]) 
             {"hop": "answer", "what": "the sealed answer file, under this attempt's token"},
         ]
     texts = {
-        NextBoot.LOCAL: "sanboot of the first disk" if kind.platform == "pcbios" else "exit to the next boot option",
+        NextBoot.LOCAL: f"its local disk: {decision.reason}",
         NextBoot.HALT: f"a message on the console and a halt: {decision.reason}",
         NextBoot.DISCOVERY: "the discovery script: it shows what it waits for and asks again",
     }
     return [{"hop": "then", "what": texts[decision.next_boot]}]
+
+
+def _local_hops(site: Site, kind: Firmware, subnet: Subnet | None, chosen: Way) -> list[dict[str, str]]:
+    if kind.platform == "pcbios":
+        return [{"hop": "local boot", "what": f"{chosen.name}: {chosen.bios}"}]
+    hops = [{"hop": "local boot", "what": f"{chosen.name}: {chosen.uefi}"}]
+    if chosen.loader is not None:
+        boot_url = (subnet.boot_url if subnet else "") or site.settings.boot
+        there = loaders.find(site, chosen.loader) is not None
+        missing = "" if there else "   (it is not there: see `provisioner check`; the firmware's next boot device then)"
+        hops.append({"hop": "loader", "what": loader_url(boot_url, chosen.loader) + missing})
+    return hops

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from provisioner.core.addresses import contains, normal_mac
 from provisioner.errors import MalformedMac, ProvisionerError
-from provisioner.services import boot
+from provisioner.services import boot, standby
 from provisioner.services.site import Site
 from provisioner.store.engine import read
 from provisioner.store.models import Interface, Subnet
@@ -60,7 +60,7 @@ class Subnets:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._cidrs: tuple[str, ...] = ()
+        self._cidrs = tuple(standby.recall(site).subnets)
         self._refresh()
         threading.Thread(target=self._keep_fresh, name="subnets", daemon=True).start()
 

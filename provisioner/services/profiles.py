@@ -9,17 +9,16 @@ from sqlalchemy.orm import Session
 from provisioner import handoff
 from provisioner.core.content import ProfileContent, check_profile
 from provisioner.core.firmware import family_of
+from provisioner.core.localboot import check_way
 from provisioner.core.names import object_name
 from provisioner.core.parameters import ancestry
-from provisioner.errors import InvalidInput, StillInUse
+from provisioner.errors import StillInUse
 from provisioner.services import objects
 from provisioner.services.site import Actor, Site
 from provisioner.services.subnets import merged_parameters
 from provisioner.store.engine import read, write
 from provisioner.store.models import Machine, Profile, Template
 from provisioner.store.snapshots import snapshot
-
-LOCAL_BOOTS = ("auto", "sanboot", "exit")
 
 
 def add(site: Site, actor: Actor, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +102,5 @@ def _check(session: Session, content: ProfileContent, where: str) -> None:
     if content.handoff is not None:
         settings = dict(content.handoff)
         handoff.tool(str(settings.pop("tool", ""))).check(settings)
-    if content.local_boot is not None and content.local_boot not in LOCAL_BOOTS:
-        raise InvalidInput(
-            f"{content.local_boot!r} is not a way to boot locally",
-            where=where,
-            hint=f"choose one of {', '.join(LOCAL_BOOTS)}",
-        )
+    if content.local_boot is not None:
+        check_way(content.local_boot, where)

@@ -4,13 +4,18 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from provisioner.errors import DatabaseUnavailable
+from provisioner.services import standby
 from provisioner.services.site import Site
 from provisioner.store.engine import read
 from provisioner.store.models import Distro
 
 
 def tree(site: Site, distro: str) -> Path | None:
-    """The directory of a distro's tree, or None if it has none here."""
-    with read(site.engine) as session:
-        found = session.scalar(select(Distro.tree).where(Distro.name == distro))
+    """The directory of a distro's tree, or None if it has none here; also while the database is down."""
+    try:
+        with read(site.engine) as session:
+            found = session.scalar(select(Distro.tree).where(Distro.name == distro))
+    except DatabaseUnavailable:
+        found = standby.recall(site).trees.get(distro)
     return Path(found) if found and found.startswith("/") else None

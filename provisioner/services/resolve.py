@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from provisioner.core.addresses import prefix_and_netmask
+from provisioner.core.localboot import AUTO
 from provisioner.core.names import SNIPPETS, TEMPLATE_KINDS
 from provisioner.core.parameters import Level, Resolved, ancestry, resolve
 from provisioner.errors import BuildNotPossible, UnknownReference
@@ -15,7 +16,7 @@ from provisioner.services import installables, objects
 from provisioner.store.models import Distro, Image, Interface, Machine, Profile, Subnet, Template
 from provisioner.store.snapshots import snapshot
 
-_DEFAULTS = Level("built-in defaults", fields={"handoff": {"tool": "none"}, "local_boot": "auto"})
+_DEFAULTS = Level("built-in defaults", fields={"handoff": {"tool": "none"}, "local_boot": AUTO})
 _INHERITED = ("template", "distro", "image", "handoff", "local_boot")
 
 
@@ -52,7 +53,8 @@ def levels(session: Session, machine: Machine, request: BuildRequest) -> list[Le
     subnet = next((each.subnet for each in machine.interfaces if each.subnet), None)
     if subnet is not None:
         found.append(Level(f"subnet {subnet.name}", subnet.parameters))
-    found.append(Level(f"machine {machine.name}", machine.parameters, machine.kernel_options))
+    own = {} if machine.local_boot is None else {"local_boot": machine.local_boot}
+    found.append(Level(f"machine {machine.name}", machine.parameters, machine.kernel_options, own))
     found.append(Level("build request", request.parameters, request.kernel_options))
     return found
 

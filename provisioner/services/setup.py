@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import func, select
 
-from provisioner.errors import StateDirectory
-from provisioner.services import content, keys
+from provisioner.errors import ProvisionerError, StateDirectory
+from provisioner.services import content, keys, loaders
 from provisioner.services.files import replacing, translated
 from provisioner.services.site import Actor, Site, open_site
 from provisioner.settings import Settings
@@ -37,6 +37,8 @@ class Initialised:
     fingerprint: str
     changes: int
     """Profiles and templates that were loaded or brought up to date."""
+    without: ProvisionerError | None = None
+    """Why the small loaders could not be made; boots go on without them."""
 
 
 def init(settings: Settings, actor: Actor) -> Initialised:
@@ -51,7 +53,7 @@ def init(settings: Settings, actor: Actor) -> Initialised:
     site = open_site(settings)
     shipped = replace(actor, reason=actor.reason or "shipped content")
     changes = content.apply(site, shipped, content.shipped(), only_new=True)
-    return Initialised(site, _first_admin(site, actor), fingerprint, len(changes))
+    return Initialised(site, _first_admin(site, actor), fingerprint, len(changes), _loaders(site))
 
 
 def _directories(state_dir: Path) -> None:
@@ -61,9 +63,9 @@ def _directories(state_dir: Path) -> None:
         # Others may pass, not look: dnsmasq's own user reads its reservations in dhcp/.
         state_dir.mkdir(parents=True, exist_ok=True)
         state_dir.chmod(0o711)
-        for name, mode in (("keys", 0o700), ("tls", 0o700), ("media", 0o755), ("attempts", 0o700), ("dhcp", 0o755)):
+        for name in ("keys", "tls", "attempts", "spool", "media", "dhcp"):
             (state_dir / name).mkdir(exist_ok=True)
-            (state_dir / name).chmod(mode)
+            (state_dir / name).chmod(0o755 if name in {"media", "dhcp"} else 0o700)
 
 
 def _private_file(path: str | None) -> None:
@@ -71,6 +73,15 @@ def _private_file(path: str | None) -> None:
     if path:
         with translated(Path(path)):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _loaders(site: Site) -> ProvisionerError | None:
+    try:
+        # All of them, since GRUB itself may have been brought up to date.
+        loaders.make(site, anew=True)
+    except ProvisionerError as error:
+        return error
+    return None
 
 
 def _first_admin(site: Site, actor: Actor) -> str | None:

@@ -4,6 +4,7 @@ from sqlalchemy import text
 
 from provisioner.errors import ProvisionerError
 from provisioner.services.site import Site
+from provisioner.store import schema
 from provisioner.store.engine import read
 
 
@@ -15,3 +16,8 @@ def not_ready(site: Site) -> str | None:
     except ProvisionerError as error:
         return error.message
     return None
+
+
+def check_schema(site: Site) -> None:
+    """Raise unless the database is this program's: DatabaseUnavailable, StateDirectory (empty) or Conflict."""
+    schema.check(site.engine)

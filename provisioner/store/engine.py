@@ -4,7 +4,8 @@ import errno
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -22,10 +23,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from provisioner.errors import Conflict, DatabaseUnavailable, InvalidSettings, ProvisionerError, StorageFull
+from provisioner.store.breaker import Breaker
 
 _WRITES = "provisioner_writes"
 _DRY_RUN = "provisioner_dry_run"
 _TURN = "provisioner_turn"
+_READING, _WRITING = "provisioner_reading", "provisioner_writing"
 _URLS = "use sqlite:////path or postgresql://user@host/name"
 _ONE_WRITER = 0x70726F76
 
@@ -45,6 +48,7 @@ def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
             pool_timeout=lock_seconds,
             execution_options={_TURN: (threading.Lock(), lock_seconds)},
         )
+        event.listen(engine, "do_connect", _refuse_missing_file)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -64,6 +68,28 @@ def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
     )
 
 
+def with_breakers(engine: Engine) -> Engine:
+    """The same database for those who must answer at once: after a failure, most are refused without a wait.
+
+    Reading and writing fail apart: readers of a locked SQLite go on.
+    """
+    return engine.execution_options(**{_READING: Breaker(), _WRITING: Breaker()})
+
+
+def _refuse_missing_file(_dialect: object, _record: object, arguments: Any, _options: object) -> None:
+    # SQLite would make an empty database in the place of one that is gone.
+    path = Path(arguments[0])
+    if not path.exists():
+        raise DatabaseUnavailable(
+            f"the database cannot be asked: {path} does not exist", hint="run `provisioner init`, or put it back"
+        )
+
+
+def _guarded(engine: Engine, kind: str) -> Any:
+    breaker: Breaker | None = engine.get_execution_options().get(kind)
+    return nullcontext() if breaker is None else breaker.guard()
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own BEGIN comes late and deferred; we send ours (see _begin_sqlite).
     connection.isolation_level = None
@@ -80,7 +106,12 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def read(engine: Engine) -> Iterator[Session]:
     """A transaction that only reads. Raises DatabaseUnavailable."""
-    with _translated(), engine.connect() as connection, Session(connection, autoflush=False) as session:
+    with (
+        _guarded(engine, _READING),
+        _translated(),
+        engine.connect() as connection,
+        Session(connection, autoflush=False) as session,
+    ):
         yield session
 
 
@@ -91,6 +122,7 @@ def write(engine: Engine) -> Iterator[Session]:
     Raises DatabaseUnavailable, StorageFull, and Conflict where a unique constraint refused.
     """
     with (
+        _guarded(engine, _WRITING),
         _translated(),
         _turn(engine),
         engine.connect().execution_options(**{_WRITES: True}) as connection,

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine, inspect, text
 
-from provisioner.errors import Conflict, DatabaseUnavailable
+from provisioner.errors import Conflict, StateDirectory
 from provisioner.store.engine import read
 
 # Every command checks the schema, but only an upgrade needs Alembic, which takes long to import.
@@ -31,12 +31,15 @@ def newest() -> str:
 
 
 def check(engine: Engine) -> None:
-    """Raise unless the database's schema is this program's: Conflict names the way out."""
+    """Raise unless the database's schema is this program's.
+
+    StateDirectory for an empty one, Conflict for another version, each with the way out; DatabaseUnavailable.
+    """
     found = current(engine)
     if found == newest():
         return
     if found is None:
-        raise DatabaseUnavailable("the database is empty", hint="run `provisioner init`")
+        raise StateDirectory("the database is empty", hint="run `provisioner init`")
     if found in known():
         raise Conflict(f"the database's schema {found} is older than this program", hint="run `provisioner init`")
     raise Conflict(

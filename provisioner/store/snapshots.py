@@ -37,8 +37,11 @@ def _machine(machine: Machine) -> dict[str, Any]:
         "interfaces": [interface(each) for each in machine.interfaces],
         "parameters": machine.parameters,
         "kernel_options": machine.kernel_options,
+        "local_boot": machine.local_boot,
         "serial": machine.serial,
         "uuid": machine.uuid,
+        # Only while it is so: the state of a machine is not administered, but that one is left by an edit.
+        **({"state": machine.state} if machine.state == "discovered" else {}),
         "secrets": {secret.name: f"{MASK} set {secret.set_at:%Y-%m-%d %H:%M:%S.%f}" for secret in machine.secrets},
     }
 

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from conftest import both_engines
 from sqlalchemy import text
 
-from provisioner.errors import Conflict, DatabaseUnavailable
+from provisioner.errors import Conflict, StateDirectory
 from provisioner.services.site import Site, open_site
 from provisioner.store import schema
 from provisioner.store.engine import open_engine, read, write
@@ -61,8 +61,9 @@ def test_an_older_schema_names_the_way_on(site: Site, monkeypatch: pytest.Monkey
 
 
 def test_an_empty_database_is_not_taken_for_an_installation(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
     engine = open_engine(f"sqlite:///{tmp_path / 'empty.db'}")
     assert schema.current(engine) is None
-    with pytest.raises(DatabaseUnavailable, match="empty"):
+    with pytest.raises(StateDirectory, match="empty"):
         schema.check(engine)
     engine.dispose()

@@ -2,19 +2,25 @@
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, request
 
+from provisioner.core.addresses import normal_mac
+from provisioner.core.discovery import BACKOFF, commands, sentence
+from provisioner.core.facts import from_query, from_report
 from provisioner.core.firmware import by_platform
 from provisioner.errors import InvalidInput, Refused
-from provisioner.services import attempts, boot, reports
+from provisioner.services import attempts, boot, bootfiles, ramdisk, reports
 from provisioner.services.boot import BootRequest
+from provisioner.services.discovery import Recorder
 from provisioner.services.site import Site
 from provisioner.web.common import new_app, problem, source
 
 # The installer's log is at most 64 KiB; percent-encoding may treble it.
 _LONGEST_BODY = 256 * 1024
+_LONGEST_DISCOVERY = 64 * 1024
 _HOST = re.compile(r"^[A-Za-z0-9.:\[\]-]{1,255}$")
 _SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config"}
 
@@ -22,14 +28,21 @@ _SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config"}
 def create(site: Site) -> Flask:
     """The boot plane's application."""
     app = new_app("provisioner.boot", site, longest_body=_LONGEST_BODY)
-    _scripts(app, site)
+    recorder = Recorder(site)
+    _scripts(app, site, recorder)
     _sealed_files(app, site)
     _reports(app, site)
+    _discovery(app, site, recorder)
     app.register_error_handler(Refused, _refused)
     return app
 
 
-def _scripts(app: Flask, site: Site) -> None:
+def _scripts(app: Flask, site: Site, recorder: Recorder) -> None:
+    def script(mac: str, loader: str) -> Response:
+        answer = boot.boot_script(site, _boot_request(mac, loader))
+        recorder.put(answer.sighting)
+        return _text(answer.text)
+
     @app.get("/boot/ipxe")
     def first_script() -> Response:
         if request.user_agent.string.startswith("debian-installer"):
@@ -40,11 +53,17 @@ def _scripts(app: Flask, site: Site) -> None:
 
     @app.get("/boot/ipxe/<mac>")
     def ipxe_script(mac: str) -> Response:
-        return _text(boot.boot_script(site, _boot_request(mac, "ipxe")).text)
+        return script(mac, "ipxe")
+
+    @app.get("/boot/loader/<name>")
+    def loader(name: str) -> Response:
+        image = bootfiles.by_http(site, name)
+        # EDK2 goes by the content type, and by the ending when it is told none.
+        return _not_found() if image is None else Response(image, content_type="application/efi")
 
     @app.get("/boot/grub/<mac>")
     def grub_script(mac: str) -> Response:
-        return _text(boot.boot_script(site, _boot_request(mac, "grub")).text)
+        return script(mac, "grub")
 
 
 def _sealed_files(app: Flask, site: Site) -> None:
@@ -94,6 +113,24 @@ def _reports(app: Flask, site: Site) -> None:
         return {"state": receipt.state, "repeated": receipt.repeated}
 
 
+def _discovery(app: Flask, site: Site, recorder: Recorder) -> None:
+    @app.post("/discovery")
+    def discovery() -> tuple[dict[str, Any], int]:
+        request.max_content_length = _LONGEST_DISCOVERY
+        said = dict(_body())
+        mac = normal_mac(str(said.pop("mac", "")))
+        found = ramdisk.report(site, mac, source(), from_report(said))
+        recorder.put(found.sighting)
+        return {
+            "mac": mac,
+            "machine": found.waiting.name or None,
+            "next_boot": found.decision.next_boot.value,
+            "waits_for": sentence(found.waiting) if found.waits else None,
+            "commands": commands(found.waiting) if found.waits else [],
+            "again_seconds": BACKOFF[-1],
+        }, HTTPStatus.ACCEPTED
+
+
 def _boot_request(mac: str, loader: str) -> BootRequest:
     firmware = by_platform(request.args.get("platform", ""))
     return BootRequest(
@@ -103,6 +140,9 @@ def _boot_request(mac: str, loader: str) -> BootRequest:
         platform=firmware.platform,
         boot_url=_boot_url(),
         peek=request.method == "HEAD",
+        facts=from_query(request.args),
+        wait=request.args.get("wait", ""),
+        waited_for=request.args.get("for", ""),
     )
 
 
