@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from postgres import running, sql
 from world import ACTOR, World
 
@@ -31,6 +32,14 @@ from provisioner.settings import Settings, load
 both_engines = pytest.mark.parametrize(
     "engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )
+
+
+@pytest.fixture(autouse=True)
+def _plain_logs() -> Iterator[None]:
+    """Each test logs to the standard output of its own, whatever the test before configured."""
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    yield
 
 
 @pytest.fixture(scope="session")

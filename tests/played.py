@@ -18,10 +18,10 @@ from provisioner.store.engine import write
 from provisioner.store.models import Attempt
 
 LOADERS = {
-    "local": ("sanboot --no-describe --drive 0x80", "chainloader ($root)", "LOCALBOOT 0"),
+    "local": ("sanboot --no-describe --drive 0x80", "chainloader $part$path", "LOCALBOOT 0"),
     "build": ("kernel --name kernel http", "if linux '/media/sha256/"),
-    "halt": ("goto halt", "while true; do", "KERNEL none"),
-    "discovery": ("asking again in 30 seconds",),
+    "halt": ("goto halt", "  sleep 3600\ndone", "KERNEL none"),
+    "discovery": ("asking again in ",),
 }
 
 

@@ -25,7 +25,7 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?=]*[A-Za-z]|[()][0-9A-B]|c)|\r|\x00")
 
 @dataclass(frozen=True)
 class Hardware:
-    """What stands in the rack. ``disk`` is a size such as ``3G``; ``memory`` is in MiB."""
+    """What stands in the rack. ``disk`` is a size such as ``3G``; ``memory`` is in MiB; ``qemu``: more options."""
 
     name: str
     mac: str
@@ -35,6 +35,7 @@ class Hardware:
     tap: int = 0
     nic: str = "virtio-net-pci"
     disk_bus: Bus = "virtio"
+    qemu: tuple[str, ...] = ()
 
     @property
     def uuid(self) -> uuid.UUID:
@@ -128,6 +129,7 @@ class Machine:
             *("-drive", f"if=none,id=disk,file={self.disk},format=raw,cache=unsafe,aio=threads,discard=unmap"),
             *("-device", f"{_DISK_DEVICE[box.disk_bus]},drive=disk,bootindex=2"),
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
+            *box.qemu,
         ]
 
     def _firmware(self) -> list[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labkit.assets import install_ramdisk, stem_cell
+from labkit.foreign import foreign_dhcp
 from labkit.machine import Firmware, Hardware, Machine
-from labkit.network import network
+from labkit.network import Network, network
 from labkit.processes import LabError, spawn, stop
 from labkit.server import Server
 from labkit.workspace import run_name, workspace
@@ -40,6 +41,8 @@ class Plan:
     logs: Path | None = None
     apply: Path | None = None
     setup: tuple[tuple[str, ...], ...] = ()
+    registered: bool = True
+    """Whether the machine is added before it is switched on."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Lab:
 @contextlib.contextmanager
 def lab(plan: Plan) -> Iterator[Lab]:
     """A prepared lab: server running, machine registered, power off. All of it is gone at the end."""
-    with workspace(keep=plan.keep) as directory, network(run_name(directory)) as wire:
+    with workspace(keep=plan.keep) as directory, network(run_name(directory)) as wire, beside(plan, wire):
         server = Server(wire, directory)
         hardware = Hardware(plan.machine, "52:54:00:77:00:01", plan.firmware, plan.memory, plan.disk)
         machine = Machine(hardware, wire, directory)
@@ -84,6 +87,11 @@ def lab(plan: Plan) -> Iterator[Lab]:
                 save_logs(directory, plan.logs)
 
 
+def beside(plan: Plan, wire: Network) -> contextlib.AbstractContextManager[object]:
+    """What else is on the wire: in proxy mode somebody else's DHCP server."""
+    return foreign_dhcp(wire) if plan.dhcp == "proxy" else contextlib.nullcontext()
+
+
 def prepare(server: Server, plan: Plan, hardware: Hardware) -> None:
     """What an administrator does before the first boot, by the same commands."""
     wire = server.network
@@ -92,14 +100,21 @@ def prepare(server: Server, plan: Plan, hardware: Hardware) -> None:
     if plan.apply is not None:
         server.cli("apply", plan.apply)
     options = ["--cidr", str(wire.address.network), "--gateway", wire.server_ip, "--dns", wire.server_ip]
-    server.cli("subnet", "add", "lab", *options, "--dhcp", plan.dhcp)
+    for_unknown = [] if plan.registered else ["--range", f"{wire.host(100)}-{wire.host(199)}"]
+    server.cli("subnet", "add", "lab", *options, "--dhcp", plan.dhcp, *for_unknown)
     if plan.profile == STEM_CELL:
         image = stem_cell(server.directory)
         server.cli("image", "add", IMAGE, *image.options())
         image.file.unlink()  # the server has its own copy, and this is memory
     for command in plan.setup:
         server.cli(*command)
-    where = ["--mac", hardware.mac, "--ip", wire.host(11)]
+    if plan.registered:
+        register(server, plan, hardware)
+
+
+def register(server: Server, plan: Plan, hardware: Hardware) -> None:
+    """Add the machine with an address of its own."""
+    where = ["--mac", hardware.mac, "--ip", server.network.host(11)]
     server.cli("machine", "add", hardware.name, *where, "--profile", plan.profile)
 
 
@@ -107,26 +122,31 @@ def boot(plan: Plan, tell: Callable[[str], None]) -> bool:
     """The whole story; whether it ended as it should. ``tell`` gets each line of the timeline as it happens."""
     tell("preparing the network, the server and the image")
     with lab(plan) as room:
-        server, machine = room.server, room.machine
-        server.cli("build", "start", machine.hardware.name, *SERIAL)
-        machine.power_on()
-        timeline = Timeline(tell)
-        timeline.add(f"power on: {plan.machine}, {plan.firmware}, {plan.memory} MiB, disk {plan.disk}")
-        try:
-            state = follow(room, timeline, plan.timeout)
-            timeline.add(f"the build is {state}")
-            good = state == "configured"
-            if good and plan.again:
-                boot_again(room, timeline, plan.timeout)
-        except LabError as error:
-            timeline.add(f"FAILED: {error}")
-            good = False
-        if not good:
-            explain(room, tell)
-        (room.directory / "timeline.txt").write_text("\n".join(timeline.lines) + "\n")
-        if plan.keep:
-            tell(f"kept: {room.directory}")
-        return good
+        return boot_in(room, plan, tell)
+
+
+def boot_in(room: Lab, plan: Plan, tell: Callable[[str], None]) -> bool:
+    """The same in a lab that is prepared."""
+    server, machine = room.server, room.machine
+    server.cli("build", "start", machine.hardware.name, *SERIAL)
+    machine.power_on()
+    timeline = Timeline(tell)
+    timeline.add(f"power on: {plan.machine}, {plan.firmware}, {plan.memory} MiB, disk {plan.disk}")
+    try:
+        state = follow(room, timeline, plan.timeout)
+        timeline.add(f"the build is {state}")
+        good = state == "configured"
+        if good and plan.again:
+            boot_again(room, timeline, plan.timeout)
+    except LabError as error:
+        timeline.add(f"FAILED: {error}")
+        good = False
+    if not good:
+        explain(room, tell)
+    (room.directory / "timeline.txt").write_text("\n".join(timeline.lines) + "\n")
+    if plan.keep:
+        tell(f"kept: {room.directory}")
+    return good
 
 
 def follow(room: Lab, timeline: Timeline, timeout: float) -> str:

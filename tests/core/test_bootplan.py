@@ -55,6 +55,8 @@ def test_r01_over_all_facts_an_installer_is_only_ever_given_where_the_table_and_
         (SECOND, NextBoot.BUILD, True, "attempt 2"),
         (replace(SECOND, attempt_age=59.0), NextBoot.BUILD, False, "asks again"),
         (replace(SECOND, attempt_age=59.0, attempt_source="10.0.2.12"), NextBoot.BUILD, True, "attempt 2"),
+        (replace(SECOND, attempt_age=9.0, secret_taken=True), NextBoot.BUILD, True, "attempt 2"),
+        (replace(SECOND, attempts=2, attempt_age=9.0, secret_taken=True), NextBoot.HALT, False, "attempt 3"),
         (replace(SECOND, attempts=2), NextBoot.HALT, False, "attempt 3"),
         (replace(SECOND, attempts=2, attempt_age=10.0), NextBoot.BUILD, False, "asks again"),
         (replace(SECOND, disk_touched=True), NextBoot.HALT, False, "wrote to a disk"),

@@ -54,7 +54,8 @@ def test_r01_no_other_combination_of_states_installs() -> None:
                 if got is NextBoot.BUILD:
                     assert (machine, phase) in builds
                     assert not protected
-                if protected and machine not in {None, MachineState.DISCOVERED}:
+                if protected and got is not next_boot(machine, phase):
+                    assert (machine, phase) in builds, "protection takes the installer away and nothing else"
                     assert got is NextBoot.LOCAL
 
 

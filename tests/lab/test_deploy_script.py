@@ -26,7 +26,10 @@ RAW = bytes(range(256)) * 4096  # 1 MiB
 PACKED = gzip.compress(RAW, mtime=0)  # packed once: a gzip header holds the time
 BUSYBOX = shutil.which("busybox")
 
-pytestmark = pytest.mark.skipif(BUSYBOX is None, reason="needs busybox (apt-get install busybox-static)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BUSYBOX is None, reason="needs busybox (apt-get install busybox-static)"),
+]
 
 # What must not happen on the host that runs the test, or cannot; busybox finds functions before its applets.
 # Time passes faster, but not so fast that a busy host looks like a silent server to the watch (sleep 2).

@@ -4,6 +4,9 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,12 +90,13 @@ def test_r23_while_the_database_is_locked(scene: Any) -> None:
         assert served.http(f"/build/{tokens['answer']}/answer", source=begun.ip).text == answer
         refused = served.http(secret, source=begun.ip, method="POST", form={"nonce": "n"})
         assert (refused.status, refused.json()["code"]) == (503, "database-unavailable")
-        assert begun.event(tokens["event"], "packages").status == 503
+        assert begun.event(tokens["event"], "packages").json()["state"] == "spooled"
         changed = served.cli("machine", "edit", "db22", "--description", "x", code=1)
         assert "[database-unavailable]" in changed.stderr
         assert "next: " in changed.stderr
     assert served.cli_json("build", "show", "db22")["attempts"] == 0
     assert kind_of(waiting.ipxe()) == "build"
+    assert "packages" in served.cli("build", "show", "db21").stdout, "whoever asks next finds the spool taken in"
     taken = served.http(secret, source=begun.ip, method="POST", form={"nonce": "n"})
     assert (taken.status, taken.text[:3]) == (200, "$6$")
 
@@ -119,11 +123,46 @@ def test_r23_while_the_database_is_gone(scene: Any) -> None:
         secret = f"/build/{tokens['answer']}/secret/root_password"
         refused = served.http(secret, source=begun.ip, method="POST", form={"nonce": "n"})
         assert (refused.status, refused.json()["code"]) == (503, "database-unavailable")
-        assert begun.event(tokens["event"], "built").status == 503
+        assert begun.event(tokens["event"], "built").json()["state"] == "spooled"
+        assert served.http(path, source=begun.ip).status == 404, "what was built fetches its answer no more"
         failed = served.cli("machine", "list", code=1)
         assert "[database-unavailable]" in failed.stderr
         assert "Traceback" not in failed.stderr
     wait_for(lambda: kind_of(waiting.ipxe()) == "build", what="the build, once the database is back")
+    assert kind_of(begun.ipxe()) == "local"
+    shown = served.cli_json("build", "show", "db21")
+    assert shown["state"] == "built"
+    assert [event["kind"] for event in shown["events"]].count("built") == 1
+
+
+def test_r28_everything_starts_without_the_database(scene: Any) -> None:
+    """After a power cut the racks come up first: loaders, local disks, and reports are taken; then all is made good."""
+    served, armed = scene
+    begun, waiting = armed("db21"), armed("db22")
+    tokens = begun.tokens()
+    served.cli("subnet", "edit", "lab", "--boot-url", served.boot)
+    wait_for(lambda: served.boot in (served.state / "standby.json").read_text(), what="the subnet in the cache")
+    served.stop()
+    with gone(served):
+        started = subprocess.Popen(
+            [sys.executable, "-m", "provisioner", "serve"],
+            env=os.environ | served.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        served.process = started
+        assert started.stdout is not None
+        said = "".join(iter(started.stdout.readline, "serving; stop with Ctrl-C\n"))
+        assert "NO DATABASE" in said
+        wait_for(lambda: not_ready(served), what="503 from readyz")
+        assert f"{served.boot}/boot/ipxe/" in served.http("/boot/ipxe", source=waiting.ip).text
+        assert kind_of(waiting.ipxe()) == "local"
+        wait_for(lambda: waiting.tftp("undionly.kpxe"), what="the loader by TFTP")
+        assert begun.event(tokens["event"], "built").json()["state"] == "spooled"
+    wait_for(lambda: served.cli_json("build", "show", "db21")["state"] == "built", what="the spooled report")
+    wait_for(lambda: served.http("/readyz").status == 200, what="readiness")
+    threading.Thread(target=started.stdout.read, daemon=True).start()
 
 
 def not_ready(served: Served) -> bool:
