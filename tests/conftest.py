@@ -34,6 +34,12 @@ both_engines = pytest.mark.parametrize(
 )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker is left alone with them at the end; else in the random order."""
+    items.sort(key=lambda item: "faults" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def _plain_logs() -> Iterator[None]:
     """Each test logs to the standard output of its own, whatever the test before configured."""
@@ -221,7 +227,7 @@ class Served:
                     pass
         except (urllib.error.URLError, OSError):
             return False
-        return _tftp_answers(self.tftp)
+        return tftp_answers(self.tftp)
 
     def stop(self) -> None:
         """Stop it as an administrator would."""
@@ -231,7 +237,8 @@ class Served:
         self.process = None
 
 
-def _tftp_answers(address: tuple[str, int]) -> bool:
+def tftp_answers(address: tuple[str, int]) -> bool:
+    """Whether TFTP is there: the first datagrams to a server that is starting are lost."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.3)
         client.sendto(b"\0\1no-such-file\0octet\0", address)

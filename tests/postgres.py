@@ -48,7 +48,8 @@ class Postgres:
         while Path(f"/proc/{first}/exe").exists():
             time.sleep(0.01)
         # Where nobody reaps orphans the dead server keeps its process id, and the next one would take it for alive.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        for left in (self._data / "postmaster.pid", *self.home.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Stop it and leave nothing."""

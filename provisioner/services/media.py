@@ -1,5 +1,6 @@
 """The media store: kernels, initrds and images under their SHA-256, so that what was sealed is what is served."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -124,7 +125,8 @@ def open_beneath(root: Path, path: str) -> int | None:
     """A descriptor of the regular file ``path`` below ``root``, or None.
 
     No ``..``, no dotfile, and no link may lead out: the opened descriptor itself is asked where it is, so nothing can
-    be swapped between the check and the use. The caller closes it.
+    be swapped between the check and the use. The caller closes it. Raises OSError when this process
+    has no descriptor left.
     """
     parts = [part for part in path.split("/") if part]
     if not parts or "\0" in path or "\\" in path or any(part.startswith(".") for part in parts):
@@ -132,7 +134,11 @@ def open_beneath(root: Path, path: str) -> int | None:
     try:
         base = os.path.realpath(root)
         handle = os.open(os.path.join(base, *parts), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # noqa: PTH118
-    except (OSError, ValueError):
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise  # that says nothing about the file: "not found" would end a boot that can be served in a moment
+        return None
+    except ValueError:
         return None
     real = Path(f"/proc/self/fd/{handle}").readlink()
     if not stat.S_ISREG(os.fstat(handle).st_mode) or not real.is_relative_to(base):

@@ -108,9 +108,11 @@ def done(site: Site, uid: str, reports: list[Waiting]) -> None:
     directory = site.spool_dir / uid
     for each in reports:
         (directory / f"{each.name}.json").unlink(missing_ok=True)
-    for left in directory.glob(".new-*"):  # of a process that was killed while it wrote; never acknowledged
-        if time.time() - left.stat().st_mtime > 60:
-            left.unlink(missing_ok=True)
+    for left in directory.glob(".new-*"):
+        # Of a process that was killed while it wrote, and never acknowledged; or of one that is writing just now.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > 60:
+                left.unlink()
     with contextlib.suppress(OSError):  # another report may have come meanwhile
         directory.rmdir()
 

@@ -6,14 +6,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Served, served_environment, wait_for
+from conftest import Served, served_environment, tftp_answers, wait_for
 from played import Played, kind_of, processes
 from world import ACTOR, World
 
@@ -144,25 +143,22 @@ def test_r28_everything_starts_without_the_database(scene: Any) -> None:
     wait_for(lambda: served.boot in (served.state / "standby.json").read_text(), what="the subnet in the cache")
     served.stop()
     with gone(served):
-        started = subprocess.Popen(
-            [sys.executable, "-m", "provisioner", "serve"],
-            env=os.environ | served.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        served.process = started
-        assert started.stdout is not None
-        said = "".join(iter(started.stdout.readline, "serving; stop with Ctrl-C\n"))
-        assert "NO DATABASE" in said
+        with served.log.open("ab") as log:
+            served.process = subprocess.Popen(
+                [sys.executable, "-m", "provisioner", "serve"],
+                env=os.environ | served.environment,
+                stdout=log,
+                stderr=log,
+            )
+        wait_for(lambda: "NO DATABASE" in served.log.read_text(), what="what it says of its database")
         wait_for(lambda: not_ready(served), what="503 from readyz")
         assert f"{served.boot}/boot/ipxe/" in served.http("/boot/ipxe", source=waiting.ip).text
         assert kind_of(waiting.ipxe()) == "local"
-        wait_for(lambda: waiting.tftp("undionly.kpxe"), what="the loader by TFTP")
+        wait_for(lambda: tftp_answers(served.tftp), what="TFTP")
+        assert waiting.tftp("undionly.kpxe")
         assert begun.event(tokens["event"], "built").json()["state"] == "spooled"
     wait_for(lambda: served.cli_json("build", "show", "db21")["state"] == "built", what="the spooled report")
     wait_for(lambda: served.http("/readyz").status == 200, what="readiness")
-    threading.Thread(target=started.stdout.read, daemon=True).start()
 
 
 def not_ready(served: Served) -> bool:

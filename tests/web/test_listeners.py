@@ -72,13 +72,14 @@ FORGED = {
 
 
 def test_s18_forwarded_headers_from_anybody_have_no_effect(proxied: Served) -> None:
+    before = proxied.cli_json("build", "show", "web01")["attempts"]
     for source in ("127.0.0.1", "127.0.2.99", "127.0.9.9"):
         first = proxied.http("/boot/ipxe", source=source, headers=FORGED).text
         assert "evil.example" not in first
         assert "https://" not in first
     proxied.http(f"/boot/ipxe/{MAC}", source="127.0.9.9", headers=FORGED)
     shown = proxied.cli_json("build", "show", "web01")
-    assert shown["attempts"] == 0
+    assert shown["attempts"] == before
     assert "127.0.9.9" in shown["flag"]
 
 
