@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from provisioner.core.addresses import contains
 from provisioner.errors import ProvisionerError
-from provisioner.services import bootfiles, dhcp, media
+from provisioner.services import bootfiles, dhcp, media, spool
 from provisioner.services import loaders as localdisk
 from provisioner.services.keys import Keys
 from provisioner.services.site import Site
@@ -182,6 +182,18 @@ def ramdisk(site: Site) -> Iterator[Finding]:
         yield Finding("warning", "the deploy ramdisk is not built", "no image can be written", "scripts/build-ramdisk")
 
 
+def spooled(site: Site) -> Iterator[Finding]:
+    """Reports of machines are in the database."""
+    waiting, left = spool.attempts(site), spool.aside(site)
+    if waiting:
+        why = "no machine is built before they are in the database"
+        what = f"reports of {len(waiting)} attempts wait in {site.spool_dir}"
+        yield Finding("warning", what, why, "`provisioner serve` applies them within a second: is it up?")
+    if left:
+        why = "what these machines reported is not in any build; the log says why"
+        yield Finding("warning", f"{len(left)} reports were set aside", why, f"look at {left[0].parent}, then empty it")
+
+
 def flagged(site: Site) -> Iterator[Finding]:
     """Machines that somebody should look at."""
     with read(site.engine) as session:
@@ -203,6 +215,7 @@ CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
     validators,
     media_files,
     ramdisk,
+    spooled,
     flagged,
 )
 

@@ -89,6 +89,14 @@ def attempts(site: Site) -> list[str]:
         return []
 
 
+def aside(site: Site) -> list[Path]:
+    """Reports that could not be applied, and wait for somebody to look at them."""
+    try:
+        return sorted((site.spool_dir / _ASIDE).iterdir())
+    except FileNotFoundError:
+        return []
+
+
 def waiting(site: Site, uid: str) -> list[Waiting]:
     """The reports of an attempt, the oldest first. A file that is no report is set aside, and named in the log."""
     found = []
@@ -97,9 +105,9 @@ def waiting(site: Site, uid: str) -> list[Waiting]:
             found.append(Waiting(path.stem, Report(**json.loads(path.read_bytes()))))
         except (ValueError, TypeError) as error:
             log.error("unreadable report set aside", path=str(path), error=str(error))  # noqa: TRY400
-            aside = site.spool_dir / _ASIDE
-            aside.mkdir(mode=0o700, exist_ok=True)
-            path.replace(aside / path.name)
+            place = site.spool_dir / _ASIDE
+            place.mkdir(mode=0o700, exist_ok=True)
+            path.replace(place / path.name)
     return found
 
 
@@ -119,9 +127,9 @@ def done(site: Site, uid: str, reports: list[Waiting]) -> None:
 
 def set_aside(site: Site, uid: str) -> None:
     """Take what is left of an attempt out of the way, for somebody to look at."""
-    aside = site.spool_dir / _ASIDE
-    aside.mkdir(mode=0o700, exist_ok=True)
-    (site.spool_dir / uid).rename(aside / f"{uid}-{time.time_ns()}")
+    place = site.spool_dir / _ASIDE
+    place.mkdir(mode=0o700, exist_ok=True)
+    (site.spool_dir / uid).rename(place / f"{uid}-{time.time_ns()}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from world import ACTOR, IP, MAC, World, token_in
 
 from provisioner.core.lifecycle import NextBoot
 from provisioner.errors import DatabaseUnavailable, ProvisionerError, StorageFull, TokenRefused
-from provisioner.services import arming, attempts, boot, builds, keeper, machines, reports, spool
+from provisioner.services import arming, attempts, boot, builds, check, keeper, machines, reports, spool
 from provisioner.services.boot import BootRequest
 from provisioner.services.reports import Report
 from provisioner.services.site import Site
@@ -74,8 +74,10 @@ def test_r23_reports_are_applied_in_their_order_with_their_times(site: Site, mac
         assert taken.state == "spooled"
     ended = now()
     assert spool.pending(site)
+    assert [finding.what for finding in check.spooled(site)] == [f"reports of 1 attempts wait in {site.spool_dir}"]
     keeper.look(site)
     assert not spool.pending(site)
+    assert list(check.spooled(site)) == []
     assert kinds(site) == [*STORY, "configured"]
     shown = builds.show(site, "web01")
     assert shown["state"] == "configured"
@@ -203,6 +205,7 @@ def test_reports_of_a_removed_machine_hold_up_nobody(site: Site, machine: Machin
     assert not spool.pending(site)
     (aside,) = (site.spool_dir / "aside").iterdir()
     assert json.loads(next(aside.iterdir()).read_text())["step"] == "disk", "kept for somebody to look at"
+    assert [finding.what for finding in check.spooled(site)] == ["1 reports were set aside"]
 
 
 def test_reports_of_a_cancelled_build_are_noted_as_refused(site: Site, machine: Machine) -> None:
