@@ -9,6 +9,7 @@
     │   ├── MalformedContent    broken YAML, an unknown key, a wrong type
     │   ├── ParentCycle
     │   ├── UnknownReference    a profile, distro, template ... that does not exist
+    │   ├── TooLarge            a body, list or page beyond its limit
     │   └── InvalidSettings
     ├── NotFound
     ├── Conflict                the request is fine, the state of the world refuses it
@@ -20,7 +21,14 @@
     │   ├── IllegalTransition
     │   ├── BuildNotPossible    something the build needs is missing
     │   ├── InputsChanged
+    │   ├── IdentityConflict    MACs, serial number and UUID name different machines
+    │   ├── Stale               somebody changed it first (412)
+    │   ├── NoAddressFree
     │   └── StateDirectory      not initialised, or initialised already
+    ├── NeedsMatch              a change that does not say which version it is of (428)
+    ├── NotLoggedIn             no credential, or one that is not (any more) good (401)
+    ├── Forbidden               known, but without the right (403)
+    ├── TooMany                 too often; wait (429)
     ├── ContentError            the content is wrong, not the request
     │   ├── TemplateError
     │   ├── RenderLimit
@@ -44,7 +52,7 @@ step) and ``where`` (a file and line, an option, a field; may be empty). Edges t
 code, the boot plane to an iPXE script or problem+json, TFTP to an ERROR packet.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ProvisionerError(Exception):
@@ -55,18 +63,20 @@ class ProvisionerError(Exception):
     exit_code: ClassVar[int] = 1
     default_hint: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, hint: str | None = None, where: str = "") -> None:
+    def __init__(self, message: str, *, hint: str | None = None, where: str = "", **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.hint = self.default_hint if hint is None else hint
         self.where = where
+        self.details = details
+        """Plain data that programs may want besides; it stands in the problem+json."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
 
-    def as_dict(self) -> dict[str, str]:
-        """The error as plain data: ``code``, ``detail``, ``hint``, ``where``."""
-        return {"code": self.code, "detail": self.message, "hint": self.hint, "where": self.where}
+    def as_dict(self) -> dict[str, Any]:
+        """The error as plain data: ``code``, ``detail``, ``hint``, ``where``, and its details."""
+        return self.details | {"code": self.code, "detail": self.message, "hint": self.hint, "where": self.where}
 
 
 class InvalidInput(ProvisionerError):
@@ -121,6 +131,14 @@ class UnknownReference(InvalidInput):
     """A named profile, distro, image, template or subnet that does not exist."""
 
     code = "unknown-reference"
+
+
+class TooLarge(InvalidInput):
+    """A body, a list or a page beyond its limit."""
+
+    code = "too-large"
+    status = 413
+    default_hint = "send it in smaller parts"
 
 
 class InvalidSettings(InvalidInput):
@@ -200,11 +218,65 @@ class InputsChanged(Conflict):
     default_hint = "start the build again: it takes the new content"
 
 
+class IdentityConflict(Conflict):
+    """MACs, serial number and UUID name different machines; ``details`` show both sides."""
+
+    code = "identity-conflict"
+    default_hint = "look at both machines; change or remove one of them by hand, then send it again"
+
+
+class Stale(Conflict):
+    """Somebody changed the object, or the world that a plan was made for, in between."""
+
+    code = "stale"
+    status = 412
+    default_hint = "read it again, then repeat the change"
+
+
+class NoAddressFree(Conflict):
+    """Every address that may be given to machines is used, reserved or held."""
+
+    code = "no-address-free"
+    default_hint = "give the subnet another static range, or free addresses of retired machines"
+
+
 class StateDirectory(Conflict):
     """The state directory is not initialised, or is already."""
 
     code = "state-directory"
     default_hint = "run `provisioner init`"
+
+
+class NeedsMatch(ProvisionerError):
+    """A change of an existing object that does not say which version it was made for (RFC 6585, 3)."""
+
+    code = "needs-match"
+    status = 428
+    default_hint = "read the object and send its ETag as If-Match"
+
+
+class NotLoggedIn(ProvisionerError):
+    """No credential, or one that is unknown, expired or revoked; the answer does not say which."""
+
+    code = "not-logged-in"
+    status = 401
+    default_hint = "send `Authorization: Bearer TOKEN`; make one with `provisioner token add`"
+
+
+class Forbidden(ProvisionerError):
+    """The credential is good; its role or scope does not allow this."""
+
+    code = "forbidden"
+    status = 403
+    default_hint = "an administrator can give you another role or a token with another scope"
+
+
+class TooMany(ProvisionerError):
+    """Too often; wait and try again. ``details`` may say how long: ``retry_after`` in seconds."""
+
+    code = "too-many"
+    status = 429
+    default_hint = "wait, then try again"
 
 
 class ContentError(ProvisionerError):

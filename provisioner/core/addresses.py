@@ -80,12 +80,20 @@ def normal_cidr(text: str) -> str:
     return str(network.cidr)
 
 
+RANGE_KINDS = ("static", "dynamic", "reserved")
+
+
 @dataclass(frozen=True)
 class AddressRange:
-    """Addresses ``start`` to ``end``, both included, that DHCP may give to machines nobody registered."""
+    """Addresses ``start`` to ``end``, both included, and what they are for.
+
+    ``static``: machines get theirs here when somebody asks for a free one. ``dynamic``: DHCP gives them to machines
+    nobody registered. ``reserved``: nobody gets them from us.
+    """
 
     start: str
     end: str
+    kind: str = "dynamic"
 
     def __contains__(self, ip: str) -> bool:
         address = netaddr.IPAddress(ip)
@@ -93,11 +101,18 @@ class AddressRange:
 
 
 def parse_range(text: str, cidr: str) -> AddressRange:
-    """A range ``START-END`` inside the network. Raises MalformedAddress or AddressOutsideSubnet."""
-    start, dash, end = text.partition("-")
+    """A range ``[KIND:]START-END`` inside the network, ``dynamic`` unless it says otherwise.
+
+    Raises MalformedAddress or AddressOutsideSubnet.
+    """
+    before, colon, after = text.partition(":")
+    kind, extent = (before, after) if colon and before in RANGE_KINDS else ("dynamic", text)
+    start, dash, end = extent.partition("-")
     if not dash:
-        raise MalformedAddress(f"{text[:80]!r} is not a range", hint="write it as 10.0.2.100-10.0.2.199")
-    found = AddressRange(normal_ip(start), normal_ip(end))
+        raise MalformedAddress(
+            f"{text[:80]!r} is not a range", hint="write it as 10.0.2.100-10.0.2.199 or static:10.0.2.10-10.0.2.99"
+        )
+    found = AddressRange(normal_ip(start), normal_ip(end), kind)
     for ip in (found.start, found.end):
         if not contains(cidr, ip):
             raise AddressOutsideSubnet(f"{ip} is not in {cidr}")

@@ -165,7 +165,7 @@ def _subnet(site: Site, subnet: Subnet, default_tftp: str) -> DhcpSubnet:
         gateway=subnet.gateway,
         dns=tuple(subnet.dns),
         domain=subnet.domain,
-        ranges=tuple(DhcpRange(*text.split("-")) for text in subnet.ranges),
+        ranges=tuple(DhcpRange(one["start"], one["end"]) for one in subnet.ranges if one["kind"] == "dynamic"),
         mode=cast("Mode", subnet.dhcp),
         boot_url=boot_url,
         tftp_address=tftp,

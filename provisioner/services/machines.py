@@ -74,7 +74,7 @@ def make(session: Session, name: str, interfaces: Sequence[InterfaceInput], fiel
         raise InvalidInput("a machine needs a MAC address", where="mac", hint="give at least one --mac")
     objects.refuse_taken(session, Machine, machine_name(name))
     machine = Machine(
-        name=machine_name(name), state="ready", description="", parameters={}, kernel_options=[], interfaces=[]
+        name=machine_name(name), state="ready", description="", parameters={}, kernel_options=[], interfaces=[], tags=[]
     )
     _set_interfaces(session, machine, interfaces)
     _apply(session, machine, fields)

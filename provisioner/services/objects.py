@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from provisioner.errors import NameTaken, NotFound, UnknownReference
 from provisioner.services.site import Actor
-from provisioner.store import history
+from provisioner.store import history, search
 from provisioner.store.models import Administered, Distro, Image, Machine, Profile, Subnet, Template
+from provisioner.store.people import ApiToken, User
 from provisioner.store.snapshots import snapshot
+from provisioner.store.webhooks import Webhook
 
-Named = TypeVar("Named", Machine, Subnet, Profile, Template, Distro, Image)
+Named = TypeVar("Named", Machine, Subnet, Profile, Template, Distro, Image, User, ApiToken, Webhook)
 KIND: Mapping[type[Administered], str] = {
     Machine: "machine",
     Subnet: "subnet",
@@ -21,6 +23,9 @@ KIND: Mapping[type[Administered], str] = {
     Template: "template",
     Distro: "distro",
     Image: "image",
+    User: "user",
+    ApiToken: "token",
+    Webhook: "webhook",
 }
 
 
@@ -75,6 +80,8 @@ def save(session: Session, actor: Actor, thing: Named, before: dict[str, Any] | 
     if before is None:
         session.add(thing)
     session.flush()
+    if isinstance(thing, Machine):
+        search.index(session, thing)
     after = snapshot(thing)
     if before is not None and before != after:
         thing.version += 1

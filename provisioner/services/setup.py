@@ -22,7 +22,8 @@ from provisioner.services.site import Actor, Site, open_site
 from provisioner.settings import Settings
 from provisioner.store import history, schema
 from provisioner.store.engine import open_engine, read, write
-from provisioner.store.models import User, now
+from provisioner.store.models import now
+from provisioner.store.people import User
 from provisioner.store.snapshots import snapshot
 
 _CERTIFICATE_DAYS = 3650

@@ -125,9 +125,9 @@ def _gateway(subnet: Subnet, text: str | None) -> str | None:
     return gateway
 
 
-def _ranges(subnet: Subnet, texts: Sequence[str]) -> list[str]:
+def _ranges(subnet: Subnet, texts: Sequence[str]) -> list[dict[str, str]]:
     ranges = [parse_range(text, subnet.cidr) for text in texts]
-    return [f"{each.start}-{each.end}" for each in ranges]
+    return [{"kind": each.kind, "start": each.start, "end": each.end} for each in ranges]
 
 
 def _dhcp(_subnet: Subnet, mode: str) -> str:

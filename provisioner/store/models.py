@@ -1,60 +1,16 @@
-"""The tables, as DESIGN's data page has them.
+"""The tables, as DESIGN's data page has them; people and webhooks are in modules of their own."""
 
-JSON columns hold plain data only. ``version`` counts the changes of an administered object; a change that expects
-another version is refused.
-"""
-
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text
-from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-# Named constraints, so that Alembic can change them on SQLite and an IntegrityError says which one it was.
-_NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-_Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts by itself in SQLite
-
-
-def now() -> datetime:
-    """The present moment, in UTC."""
-    return datetime.now(UTC)
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """A moment in UTC; neither engine keeps a zone, so none is stored and UTC is put back."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-class Base(DeclarativeBase):
-    """Root of all tables."""
-
-    metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map = {datetime: UtcTime, dict[str, Any]: JSON, list[Any]: JSON, bytes: LargeBinary}
-
-
-class Administered(Base):
-    """An object that people change: named, versioned, each change leaves a revision."""
-
-    __abstract__ = True
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    version: Mapped[int] = mapped_column(default=1)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+from provisioner.store.base import Administered as Administered  # noqa: PLC0414
+from provisioner.store.base import Base as Base  # noqa: PLC0414
+from provisioner.store.base import Id
+from provisioner.store.base import UtcTime as UtcTime  # noqa: PLC0414
+from provisioner.store.base import now as now  # noqa: PLC0414
 
 
 class Machine(Administered):
@@ -74,6 +30,8 @@ class Machine(Administered):
     """How its firmware gets to the disk, where its profile's way does not do; None: the profile's."""
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What it said of itself when it was discovered; never an input of a build."""
+    inventory: Mapped[str | None] = mapped_column(String(128), index=True)
+    """What an inventory calls it, such as ``netbox/17``; None when none does."""
     flag: Mapped[str] = mapped_column(Text, default="")
     """Why somebody should look at this machine; empty when nobody need."""
     profile: Mapped["Profile | None"] = relationship()
@@ -81,13 +39,32 @@ class Machine(Administered):
         back_populates="machine", cascade="all, delete-orphan", order_by="Interface.position"
     )
     secrets: Mapped[list["MachineSecret"]] = relationship(cascade="all, delete-orphan", order_by="MachineSecret.name")
+    tags: Mapped[list["MachineTag"]] = relationship(cascade="all, delete-orphan", order_by="MachineTag.tag")
+    words: Mapped["MachineWords | None"] = relationship(cascade="all, delete-orphan")
+
+
+class MachineTag(Base):
+    """A word that somebody put on a machine, to find and to group machines by."""
+
+    __tablename__ = "machine_tag"
+    machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    __table_args__ = (Index("ix_machine_tag_tag", "tag"),)
+
+
+class MachineWords(Base):
+    """All that a machine is found by, in one lower-case text, written with the machine; see `store.search`."""
+
+    __tablename__ = "machine_words"
+    machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), primary_key=True)
+    words: Mapped[str] = mapped_column(Text)
 
 
 class Interface(Base):
     """A NIC of a machine."""
 
     __tablename__ = "interface"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), index=True)
     position: Mapped[int] = mapped_column(default=0)
     name: Mapped[str] = mapped_column(String(64), default="")
@@ -119,9 +96,20 @@ class Subnet(Administered):
     domain: Mapped[str | None] = mapped_column(String(253))
     dhcp: Mapped[str] = mapped_column(String(16), default="off")
     ranges: Mapped[list[Any]] = mapped_column(default=list)
+    """``{"kind": "static" | "dynamic" | "reserved", "start": ..., "end": ...}`` each."""
     boot_url: Mapped[str] = mapped_column(String(255), default="")
     media_url: Mapped[str] = mapped_column(String(255), default="")
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class AddressHold(Base):
+    """An address that was handed out as free and is kept for whoever asked, until they use it or it lapses."""
+
+    __tablename__ = "address_hold"
+    ip: Mapped[str] = mapped_column(String(39), primary_key=True)
+    subnet_id: Mapped[int] = mapped_column(ForeignKey("subnet.id", ondelete="CASCADE"), index=True)
+    until: Mapped[datetime]
+    holder: Mapped[str] = mapped_column(String(128))
 
 
 class Template(Administered):
@@ -187,7 +175,7 @@ class Build(Base):
     """One numbered run of making a machine; sealed when armed. It outlives its machine: builds are kept for good."""
 
     __tablename__ = "build"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     machine_id: Mapped[int | None] = mapped_column(ForeignKey("machine.id", ondelete="SET NULL"))
     machine_name: Mapped[str] = mapped_column(String(253))
     number: Mapped[int]
@@ -223,7 +211,7 @@ class Attempt(Base):
     """One power-on of the machine within a build. ``uid`` is what its tokens are derived from."""
 
     __tablename__ = "attempt"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"))
     number: Mapped[int]
     uid: Mapped[str] = mapped_column(String(22), unique=True)
@@ -244,7 +232,7 @@ class Event(Base):
     """Something that happened to a machine in a build; append-only."""
 
     __tablename__ = "event"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     machine_id: Mapped[int | None] = mapped_column(ForeignKey("machine.id", ondelete="SET NULL"), index=True)
     build_id: Mapped[int | None] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"), index=True)
     attempt: Mapped[int | None]
@@ -263,7 +251,7 @@ class Discovery(Base):
     """A machine that nobody registered and that asked for its script: quarantined until somebody adds it."""
 
     __tablename__ = "discovery"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     mac: Mapped[str] = mapped_column(String(59), unique=True)
     first_seen: Mapped[datetime] = mapped_column(default=now)
     last_seen: Mapped[datetime] = mapped_column(default=now, index=True)
@@ -281,7 +269,7 @@ class Secret(Base):
     """A secret of a build, encrypted; taken at most once in each attempt."""
 
     __tablename__ = "secret"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(64))
     ciphertext: Mapped[bytes]
@@ -296,7 +284,7 @@ class Revision(Base):
     """A change of an administered object, in the same transaction as the change; hash-chained."""
 
     __tablename__ = "revision"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[datetime]
     actor: Mapped[str] = mapped_column(String(128))
     origin: Mapped[str] = mapped_column(String(64))
@@ -329,18 +317,8 @@ class Outbox(Base):
     """An effect to carry out after commit."""
 
     __tablename__ = "outbox"
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[datetime] = mapped_column(default=now)
     kind: Mapped[str] = mapped_column(String(32))
     payload: Mapped[dict[str, Any]]
     done_at: Mapped[datetime | None]
-
-
-class User(Administered):
-    """Somebody who may log in to the admin plane."""
-
-    __tablename__ = "user"
-    name: Mapped[str] = mapped_column(String(64), unique=True)
-    role: Mapped[str] = mapped_column(String(16))
-    password_hash: Mapped[str] = mapped_column(String(255))
-    disabled: Mapped[bool] = mapped_column(default=False)

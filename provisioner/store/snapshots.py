@@ -1,8 +1,12 @@
 """Administered objects as plain data: what people see, what revisions keep, what builds seal."""
 
+import hashlib
+from datetime import datetime
 from typing import Any
 
-from provisioner.store.models import Administered, Distro, Image, Interface, Machine, Profile, Subnet, Template, User
+from provisioner.store.models import Administered, Distro, Image, Interface, Machine, Profile, Subnet, Template
+from provisioner.store.people import ApiToken, User
+from provisioner.store.webhooks import Webhook
 
 MASK = "********"
 _DISTRO = ("name", "os", "arch", "kernel_sha256", "kernel_name", "initrd_sha256", "initrd_name", "tree")
@@ -19,12 +23,31 @@ def snapshot(thing: Administered) -> dict[str, Any]:
         Template: ("name", "text"),
         Image: ("name", "kind", "os", "arch", "format", "root", "sha256", "file_name", "size"),
         User: ("name", "role", "disabled"),
+        ApiToken: ("name", "uid", "role", "scope"),
+        Webhook: ("name", "url", "events", "enabled", "description"),
     }
     fields = _DISTRO if isinstance(thing, Distro) else plain[type(thing)]
     shown = {field: getattr(thing, field) for field in fields}
     if isinstance(thing, Distro | Image):
         shown["version"] = thing.os_version
+    if isinstance(thing, User):
+        # Not the hash, but that there is another one: who sets a password leaves a revision.
+        shown |= {"expires_at": _moment(thing.expires_at), "password": f"{MASK} {_fingerprint(thing.password_hash)}"}
+    if isinstance(thing, ApiToken):
+        shown |= {"user": thing.user.name, "expires_at": _moment(thing.expires_at)}
+        shown |= {"revoked_at": _moment(thing.revoked_at)}
+    if isinstance(thing, Webhook):
+        shown["secret"] = None if thing.ciphertext is None else f"{MASK} {_fingerprint(thing.ciphertext.hex())}"
     return shown
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def _fingerprint(text: str) -> str:
+    """Eight digits that differ when the text does, and tell nothing of it: it is itself a hash, or sealed."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _machine(machine: Machine) -> dict[str, Any]:
@@ -38,8 +61,10 @@ def _machine(machine: Machine) -> dict[str, Any]:
         "parameters": machine.parameters,
         "kernel_options": machine.kernel_options,
         "local_boot": machine.local_boot,
+        "tags": [each.tag for each in machine.tags],
         "serial": machine.serial,
         "uuid": machine.uuid,
+        "inventory": machine.inventory,
         # Only while it is so: the state of a machine is not administered, but that one is left by an edit.
         **({"state": machine.state} if machine.state == "discovered" else {}),
         "secrets": {secret.name: f"{MASK} set {secret.set_at:%Y-%m-%d %H:%M:%S.%f}" for secret in machine.secrets},

@@ -17,10 +17,16 @@ from provisioner.store.engine import open_engine, read, write
 from provisioner.store.models import Base
 
 
+def not_for_search(_thing: object, name: str | None, *_: object) -> bool:
+    """Whether the models know of it: what finds machines by parts of words is each engine's own."""
+    return not (name or "").startswith(("machine_fts", "ix_machine_words_trigrams"))
+
+
 @both_engines
 def test_the_migrations_make_what_the_models_say(site: Site) -> None:
     with site.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        opts = {"compare_type": True, "compare_server_default": True, "include_object": not_for_search}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, Base.metadata) == []
 
 

@@ -1,0 +1,90 @@
+"""Who may do what: four roles, a right for each noun and verb, and scopes that narrow a token.
+
+Deny by default: what no row names nobody may do. There are no rights of one object and not another.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from provisioner.errors import InvalidInput
+
+
+class Role(StrEnum):
+    """What somebody is trusted with."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    AUTHOR = "author"
+    ADMIN = "admin"
+
+
+READ, WRITE = "read", "write"
+NOUNS = (
+    "machines",
+    "builds",
+    "discoveries",
+    "subnets",
+    "profiles",
+    "templates",
+    "distros",
+    "images",
+    "history",
+    "users",
+    "tokens",
+    "webhooks",
+)
+_VISIBLE = frozenset(NOUNS) - {"users", "tokens", "webhooks"}
+_CHANGEABLE = {
+    Role.VIEWER: frozenset[str](),
+    # Assigns profiles, registers and builds machines.
+    Role.OPERATOR: frozenset({"machines", "builds", "discoveries"}),
+    # Whoever writes templates is root on the machines that are built from them.
+    Role.AUTHOR: frozenset({"profiles", "templates"}),
+    Role.ADMIN: frozenset(NOUNS) - {"history"},
+}
+# What a scope opens besides its noun, since the noun is of no use without.
+_NEEDED = {"machines": frozenset({"discoveries"}), "builds": frozenset({"machines"})}
+
+
+def role(text: str) -> Role:
+    """The role of that name. Raises InvalidInput."""
+    try:
+        return Role(text)
+    except ValueError:
+        known = ", ".join(Role)
+        raise InvalidInput(f"{text[:80]!r} is not a role", where="role", hint=f"choose one of {known}") from None
+
+
+def check_scope(nouns: Iterable[str]) -> list[str]:
+    """The scope in the order of NOUNS, each once; empty is no narrowing. Raises InvalidInput for an unknown noun."""
+    wanted = set(nouns)
+    unknown = wanted - set(NOUNS)
+    if unknown:
+        raise InvalidInput(
+            f"{', '.join(sorted(unknown))[:80]!r} is not in any scope",
+            where="scope",
+            hint=f"choose from {', '.join(NOUNS)}",
+        )
+    return [noun for noun in NOUNS if noun in wanted]
+
+
+def allows(held: Role, noun: str, verb: str, scope: Iterable[str] = ()) -> bool:
+    """Whether this role may ``read`` or ``write`` objects of the noun; ``scope`` narrows it to some nouns.
+
+    A scope may read, not write, what its nouns are of no use without: builds their machines, machines the discoveries.
+    """
+    narrowed = frozenset(scope)
+    if narrowed and noun not in narrowed:
+        beside = verb == READ and any(noun in _NEEDED.get(each, ()) for each in narrowed)
+        if not beside:
+            return False
+    if verb == READ:
+        return noun in _VISIBLE or (noun in NOUNS and held is Role.ADMIN)
+    return verb == WRITE and noun in _CHANGEABLE[held]
+
+
+def lesser(first: Role, second: Role) -> Role:
+    """The role that has only the rights of both: what a token of ``first`` may do once its owner is ``second``."""
+    if first is second or second is Role.ADMIN:
+        return first
+    return second if first is Role.ADMIN else Role.VIEWER
