@@ -24,6 +24,7 @@
     │   ├── IdentityConflict    MACs, serial number and UUID name different machines
     │   ├── Stale               somebody changed it first (412)
     │   ├── NoAddressFree
+    │   ├── PlanRefused         machines of a plan cannot be as they were sent; ``details`` say which and why
     │   └── StateDirectory      not initialised, or initialised already
     ├── NeedsMatch              a change that does not say which version it is of (428)
     ├── NotLoggedIn             no credential, or one that is not (any more) good (401)
@@ -45,6 +46,10 @@
         ├── ProgramMissing
         ├── ProgramFailed
         ├── KeyUnusable
+        ├── InventoryFailed     NetBox cannot be asked, or answers something else
+        ├── Unreachable         the server that PROVISIONER_URL names
+        ├── Untrusted           its certificate
+        ├── NotProvisioner      what answers there is something else
         └── NotAcknowledged
 
 An error carries ``code`` (stable, for programs), ``message`` (what happened, with the values), ``hint`` (the next
@@ -240,6 +245,13 @@ class NoAddressFree(Conflict):
     default_hint = "give the subnet another static range, or free addresses of retired machines"
 
 
+class PlanRefused(Conflict):
+    """Machines of a plan cannot be as they were sent; ``details`` say which and why. Nothing is applied."""
+
+    code = "plan-refused"
+    default_hint = "mend these machines or leave them out, then plan again"
+
+
 class StateDirectory(Conflict):
     """The state directory is not initialised, or is already."""
 
@@ -385,6 +397,31 @@ class KeyUnusable(Unavailable):
 
     code = "key-unusable"
     default_hint = "restore the file from its backup; without the master key stored secrets stay unusable"
+
+
+class InventoryFailed(Unavailable):
+    """The inventory cannot be reached, refuses us, or is not what its setting says."""
+
+    code = "inventory-failed"
+    default_hint = "see `provisioner check` and the setting `netbox`"
+
+
+class Unreachable(Unavailable):
+    """The server that a command talks to cannot be reached, or gives no answer."""
+
+    code = "unreachable"
+
+
+class Untrusted(Unavailable):
+    """The server's certificate is not one that we trust: nothing was sent to it."""
+
+    code = "certificate-untrusted"
+
+
+class NotProvisioner(Unavailable):
+    """What answers is not Provisioner's API, or another version of it."""
+
+    code = "not-provisioner"
 
 
 class NotAcknowledged(Unavailable):

@@ -28,10 +28,11 @@ from provisioner.services import keeper, lastgood, loaders, status
 from provisioner.services.site import Site, open_site
 from provisioner.settings import Settings, bind_address
 from provisioner.web import admin, boot, media
+from provisioner.worker import child as worker
 
 log = structlog.get_logger()
 HTTP_CHILDREN = {"boot": "boot_bind", "media": "media_bind", "admin": "http_bind"}
-CHILDREN = (*HTTP_CHILDREN, "tftp", "dhcp")
+CHILDREN = (*HTTP_CHILDREN, "tftp", "dhcp", "worker")
 _STOP_SECONDS = 15.0
 _DATABASE_SECONDS = 2.0
 _LONGEST_PAUSE = 5.0
@@ -207,7 +208,7 @@ def run_child(settings: Settings, name: str, descriptor: int | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    {"tftp": children.tftp, "dhcp": children.dhcp}[name](site, stop)
+    {"tftp": children.tftp, "dhcp": children.dhcp, "worker": worker.run}[name](site, stop)
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -228,9 +229,10 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "bind": bind if self._descriptor is None else f"fd://{self._descriptor}",
             "worker_class": "gthread",
             "workers": settings.boot_workers if self._name == "boot" else 1,
-            # Media's threads each hold a slow download; they must be many, and they cost little.
-            "threads": 64 if self._name == "media" else 16,
+            # Slow downloads and event streams each hold a thread; they must be many, and they cost little.
+            "threads": 16 if self._name == "boot" else 64,
             "keepalive": 15,
+            "limit_request_line": 8190,
             "timeout": 60,
             "graceful_timeout": 5,
             "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108

@@ -3,22 +3,32 @@
 Every setting is described here once; the documentation is generated from these descriptions.
 """
 
+import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from provisioner.errors import InvalidSettings
 
 ENV_PREFIX = "PROVISIONER_"
 DEFAULT_FILE = Path("/etc/provisioner/provisioner.yaml")
 # Read by the command line itself, not settings of the service.
-_ENV_OF_THE_CLI = {"PROVISIONER_CONFIG", "PROVISIONER_URL", "PROVISIONER_TOKEN"}
+_ENV_OF_THE_CLI = {
+    "PROVISIONER_CONFIG",
+    "PROVISIONER_URL",
+    "PROVISIONER_TOKEN",
+    "PROVISIONER_TOKEN_FILE",
+    "PROVISIONER_CA",
+    "PROVISIONER_FINGERPRINT",
+}
 
 
 def default_state_dir() -> Path:
@@ -26,6 +36,86 @@ def default_state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/provisioner")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "provisioner"
+
+
+_FILTER_KEY = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Ours to send: they decide how the answer looks and is cut into pages, not which devices are in it.
+_NOT_A_FILTER = {"brief", "cursor", "exclude", "fields", "format", "id", "limit", "offset", "omit", "ordering", "start"}
+
+
+class NetBoxProfile(BaseModel):
+    """Which devices get which profile: all that is given must fit. Values are NetBox's slugs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: str = Field("", description="the device's role")
+    tag: str = Field("", description="one of its tags")
+    platform: str = Field("", description="its platform")
+    site: str = Field("", description="its site")
+    profile: str = Field(description="the profile that such a device gets")
+
+    @model_validator(mode="after")
+    def _selects(self) -> "NetBoxProfile":
+        if not (self.role or self.tag or self.platform or self.site):
+            raise ValueError("say which devices: a role, tag, platform or site")
+        return self
+
+
+class NetBox(BaseModel):
+    """Where NetBox is, which of its devices are machines here, and what they become."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(description="NetBox's address, without `/api`: https://netbox.example.com")
+    token_file: Path = Field(description="a file that holds an API token of NetBox; one that may only read will do")
+    ca_file: Path | None = Field(None, description="certificates that NetBox's is checked against; empty: well-known")
+    verify: Literal["on", "off"] = Field("on", description="`off`: take any certificate, and so anybody for NetBox")
+    timeout_seconds: float = Field(30, gt=0, le=600, description="how long one answer of NetBox may take")
+    filter: dict[str, tuple[str, ...]] = Field(
+        {"status": ("active", "staged", "planned")},
+        description="which devices are machines: parameters of NetBox's device list, such as role, site, tag",
+    )
+    profiles: tuple[NetBoxProfile, ...] = Field(
+        (), description="role, tag, platform or site to profile; the first that fits; none: the profile stays as it is"
+    )
+    name: str = Field("{name}", description="a machine's name, made of {name}, {site}, {rack}, {asset_tag} and {id}")
+    addresses: Literal["primary", "all"] = Field(
+        "primary", description="`primary`: only the device's primary address; `all`: one for each interface"
+    )
+    webhook_secret_file: Path | None = Field(
+        None, description="a file that holds the secret of NetBox's webhook; empty: webhooks are refused"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+            raise ValueError("write it as https://netbox.example.com")
+        return value.rstrip("/").removesuffix("/api")
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        for key in value:
+            if not _FILTER_KEY.fullmatch(str(key)) or key in _NOT_A_FILTER:
+                raise ValueError(f"{str(key)[:80]!r} chooses no device; write for example role, site, tag, status")
+        return {key: each if isinstance(each, list | tuple) else (each,) for key, each in value.items()}
+
+    @field_validator("name")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        unknown = re.sub(r"\{(name|site|rack|asset_tag|id)\}", "", value)
+        if unknown == value or set(unknown) & set("{}"):
+            raise ValueError("make it of {name}, {site}, {rack}, {asset_tag} and {id}, for example {name}.{site}")
+        return value
 
 
 class Settings(BaseModel):
@@ -47,6 +137,9 @@ class Settings(BaseModel):
     tls: Literal["on", "off"] = Field("on", description="`off`: a plain admin plane, behind a proxy or in tests")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For counts")
     boot_workers: int = Field(2, ge=1, le=64, description="processes of the boot plane")
+    builds_per_minute: int = Field(
+        100, ge=1, le=10_000, description="how many builds one person may arm in a minute through the API"
+    )
     answer_hours: float = Field(6, gt=0, description="how long an attempt may fetch its answer file")
     handoff_hours: float = Field(72, gt=0, description="how long after `built` the handoff may still report")
     discovery: Literal["record", "register", "off"] = Field(
@@ -55,10 +148,21 @@ class Settings(BaseModel):
         "wait, or `off`: they boot their disk",
     )
     discovery_per_minute: int = Field(100, ge=1, le=10_000, description="how many unknown machines are taken a minute")
+    session_idle_hours: float = Field(12, gt=0, description="a login that is not used for so long is over")
+    session_days: float = Field(7, gt=0, le=365, description="a login is over after so long, used or not")
+    webhook_networks: tuple[str, ...] = Field(
+        (),
+        description="networks that webhooks may reach besides public and private ones: loopback, link-local, this "
+        "host's own addresses",
+    )
+    webhook_ca_file: Path | None = Field(
+        None, description="certificates that receivers of webhooks are checked against besides the well-known"
+    )
     event_days: int = Field(365, ge=1, description="how long events are kept")
     lock_seconds: float = Field(5, gt=0, description="how long to wait for the database before it counts as down")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    netbox: NetBox | None = Field(None, description="where the inventory is, see below; in the environment as JSON")
 
     @field_validator("boot_bind", "media_bind", "http_bind", "tftp_bind")
     @classmethod
@@ -68,7 +172,7 @@ class Settings(BaseModel):
             raise ValueError("write it as ADDRESS:PORT, for example 0.0.0.0:8080")
         return value
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "webhook_networks")
     @classmethod
     def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ip_network(value.strip())) for value in values)
@@ -143,9 +247,10 @@ def load(
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        known = ", ".join(sorted(Settings.model_fields))
+        inner = ".".join(map(str, first["loc"]))
+        known = ", ".join(sorted((NetBox if key == "netbox" and "." in inner else Settings).model_fields))
         raise InvalidSettings(
-            f"setting {key}: {first['msg']}",
+            f"setting {inner}: {first['msg']}",
             where=origin.get(key, ""),
             hint=f"known settings: {known}" if first["type"] == "extra_forbidden" else "mend the value and start again",
         ) from error
@@ -179,5 +284,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENV_PREFIX) or variable in _ENV_OF_THE_CLI:
             continue
         key = variable.removeprefix(ENV_PREFIX).lower()
-        values[key] = tuple(filter(None, text.split(","))) if key == "trusted_proxies" else text
+        values[key] = _from_text(key, variable, text)
     return values
+
+
+def _from_text(key: str, variable: str, text: str) -> Any:
+    if key in {"trusted_proxies", "webhook_networks"}:
+        return tuple(filter(None, text.split(",")))
+    if key != "netbox":
+        return text
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        hint = """write it as '{"url": "https://netbox.example.com", "token_file": "/etc/provisioner/netbox.token"}'"""
+        raise InvalidSettings(f"{variable} is not JSON: {error}", where="the environment", hint=hint) from error

@@ -61,12 +61,13 @@ def _postgres(_template: Path) -> Iterator[str]:
     """A PostgreSQL server with a database `initialised` as `init` leaves it."""
     with running() as directory:
         sql(directory, "CREATE DATABASE initialised")
-        settings = Settings(state_dir=_template, database_url=_postgres_url(directory, "initialised"))
+        settings = Settings(state_dir=_template, database_url=postgres_url(directory, "initialised"))
         init(settings, ACTOR).site.engine.dispose()
         yield directory
 
 
-def _postgres_url(directory: str, name: str) -> str:
+def postgres_url(directory: str, name: str) -> str:
+    """The URL of a database of that server."""
     return f"postgresql://provisioner@/{name}?host={directory}"
 
 
@@ -86,7 +87,7 @@ def site(_template: Path, tmp_path: Path, engine: str, request: pytest.FixtureRe
         directory = request.getfixturevalue("_postgres")
         name = f"t{os.getpid()}_{time.monotonic_ns()}"
         sql(directory, f"CREATE DATABASE {name} TEMPLATE initialised")
-        database_url = _postgres_url(directory, name)
+        database_url = postgres_url(directory, name)
     opened = open_site(Settings(state_dir=state, database_url=database_url, boot_url="http://127.0.0.1:8080"))
     yield opened
     opened.engine.dispose()
@@ -265,9 +266,21 @@ def served_environment(state: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def served(_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A real ``provisioner serve`` for the tests of one module, with the subnet `lab` and the distro `rocky-9.6`."""
-    base = tmp_path_factory.mktemp("served")
-    shutil.copytree(_template, base / "state")
-    running_service = Served(served_environment(base / "state"), base / "state", log=base / "serve.log")
+    yield from _serving(_template, tmp_path_factory.mktemp("served"), {})
+
+
+@pytest.fixture(scope="module")
+def served_by_postgres(_template: Path, _postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same, with a PostgreSQL database of its own."""
+    name = f"s{os.getpid()}_{time.monotonic_ns()}"
+    sql(_postgres, f"CREATE DATABASE {name} TEMPLATE initialised")
+    database = {"PROVISIONER_DATABASE_URL": postgres_url(_postgres, name)}
+    yield from _serving(_template, tmp_path_factory.mktemp("served"), database)
+
+
+def _serving(template: Path, base: Path, more: dict[str, str]) -> Iterator[Served]:
+    shutil.copytree(template, base / "state")
+    running_service = Served(served_environment(base / "state") | more, base / "state", log=base / "serve.log")
     running_service.start()
     opened = running_service.site
     world = World(opened, base)

@@ -16,7 +16,7 @@ from played import processes
 
 pytestmark = pytest.mark.slow
 
-CHILDREN = ("boot", "media", "admin", "tftp", "dhcp")
+CHILDREN = ("boot", "media", "admin", "tftp", "dhcp", "worker")
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """`provisioner boot` and `provisioner render`."""
 
+import json
+
 import click
 
 from provisioner.cli.common import Context, output_option, parameters, pass_context, print_object
+from provisioner.cli.nouns import as_of_option
 from provisioner.core.firmware import KNOWN
-from provisioner.services import arming, explain
-from provisioner.services.resolve import BuildRequest
 
 
 @click.group()
@@ -28,7 +29,7 @@ def explain_(context: Context, /, mac: str, arch: str, source: str | None, form:
     Example:
       provisioner boot explain 52:54:00:12:34:56 --arch uefi
     """
-    chain = explain.boot(context.site, mac, arch, source)
+    chain = context.client.machines.boot(mac, arch, source)
     if form != "table":
         print_object(chain, form)
         return
@@ -49,18 +50,35 @@ def explain_(context: Context, /, mac: str, arch: str, source: str | None, form:
 @click.argument("name")
 @click.option("--file", "wanted", help="Only this file: answer, user-data, ipxe, grub, handoff, ...")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="As for `build start`.")
+@as_of_option
+@click.option("--output", "-o", "form", type=click.Choice(("text", "json")), default="text", help="How to print.")
 @pass_context
-def render(context: Context, /, name: str, wanted: str | None, params: tuple[str, ...]) -> None:
+def render(
+    context: Context, /, name: str, wanted: str | None, params: tuple[str, ...], as_of: str | None, form: str
+) -> None:
     """Print the files that a build of this machine would be sealed with now; nothing is armed, tokens are masked.
+
+    With --as-of those of then: the sealed files of the build that it had, or else rendered from the objects of that
+    moment; which of the two is said on standard error and in JSON.
 
     \b
     Examples:
       provisioner render web01
       provisioner render web01 --file answer > web01.ks
+      provisioner render web01 --as-of 2026-11-20 --file answer
     """
-    files = arming.preview(context.site, name, BuildRequest(parameters(params)))
+    if as_of and params:
+        raise click.UsageError("--param is for what would be sealed now; what was then has no such parameters")
+    asked = context.client.machines
+    told = asked.rendered_as_of(name, as_of) if as_of else {"files": asked.render(name, parameters(params))}
+    files = told["files"]
     if wanted is not None and wanted not in files:
         raise click.BadParameter(f"this build has {', '.join(sorted(files))}", param_hint="--file")
+    if form == "json":
+        click.echo(json.dumps(told | {"files": {wanted: files[wanted]} if wanted else files}, indent=2))
+        return
+    if as_of:
+        click.echo(f"{told['machine']} as of {told['as_of']}: {told['because']}", err=True)
     for file, text in files.items():
         if wanted == file:
             click.echo(text, nl=False)

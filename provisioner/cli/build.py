@@ -13,8 +13,6 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
-from provisioner.services import arming, builds
-from provisioner.services.resolve import BuildRequest
 
 COLUMNS = ("machine", "number", "state", "profile", "attempts", "seconds", "waits_for", "outcome")
 _ENDED = {"configured": "green", "failed": "red", "cancelled": "yellow"}
@@ -39,8 +37,7 @@ def start(context: Context, /, name: str, params: tuple[str, ...], kernel_option
     Example:
       provisioner build start web01 --param timezone=Europe/Berlin
     """
-    request = BuildRequest(parameters(params), list(kernel_options))
-    _armed(arming.start(context.site, context.actor, name, request), form)
+    _armed(context.client.builds.start(name, parameters(params), kernel_options), form)
 
 
 @build.command()
@@ -50,7 +47,7 @@ def start(context: Context, /, name: str, params: tuple[str, ...], kernel_option
 @pass_context
 def repeat(context: Context, /, name: str, number: int | None, form: str) -> None:
     """Arm a new build from the sealed files of an earlier one, whatever changed since."""
-    _armed(arming.repeat(context.site, context.actor, name, number), form)
+    _armed(context.client.builds.repeat(name, number), form)
 
 
 def _armed(result: dict[str, Any], form: str) -> None:
@@ -69,7 +66,7 @@ def _armed(result: dict[str, Any], form: str) -> None:
 @pass_context
 def list_(context: Context, /, name: str | None, form: str) -> None:
     """List builds, the newest first; of one machine if it is named."""
-    print_rows(builds.listing(context.site, name), form, COLUMNS, "No builds yet: provisioner build start MACHINE")
+    print_rows(context.client.builds.every(name), form, COLUMNS, "No builds yet: provisioner build start MACHINE")
 
 
 @build.command()
@@ -84,7 +81,7 @@ def show(context: Context, /, name: str, number: int | None, watch: bool, form: 
     With --watch the exit code is 0 for `configured`, 1 otherwise.
     """
     if not watch:
-        view = builds.show(context.site, name, number)
+        view = context.client.builds.show(name, number)
         if form == "table":
             _timeline(view)
         else:
@@ -113,7 +110,7 @@ def _event(event: dict[str, Any]) -> None:
 def _watch(context: Context, /, name: str, number: int | None) -> int:
     seen, waiting = 0, ""
     while True:
-        view = builds.show(context.site, name, number)
+        view = context.client.builds.show(name, number)
         number = view["number"]
         if seen == 0:
             click.echo(f"build {number} of {view['machine']} ({view['profile']})")
@@ -136,12 +133,12 @@ def _watch(context: Context, /, name: str, number: int | None) -> int:
 @pass_context
 def log(context: Context, /, name: str, number: int | None, sealed: bool) -> None:
     """Print a build's events with the logs that the installer sent."""
-    for event in builds.log(context.site, name, number):
+    for event in context.client.builds.log(name, number):
         _event(event)
         for line in event["log"].splitlines():
             click.echo(f"             | {line}")
     if sealed:
-        for file, text in builds.sealed(context.site, name, number)["files"].items():
+        for file, text in context.client.builds.sealed(name, number)["files"].items():
             click.echo(f"--- {file}\n{text}")
 
 
@@ -152,7 +149,7 @@ def log(context: Context, /, name: str, number: int | None, sealed: bool) -> Non
 @pass_context
 def diff(context: Context, /, name: str, old: int | None, new: int | None) -> None:
     """Show what differs between the sealed files of two builds; the latest two unless numbered."""
-    text = arming.diff(context.site, name, old, new)
+    text = context.client.builds.diff(name, old, new)
     for line in text.splitlines():
         click.secho(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
     if not text:
@@ -164,7 +161,7 @@ def diff(context: Context, /, name: str, old: int | None, new: int | None) -> No
 @pass_context
 def cancel(context: Context, /, name: str) -> None:
     """Cancel the build: its tokens are dead, the machine's next boot goes to its local disk."""
-    view = builds.cancel(context.site, context.actor, name)
+    view = context.client.builds.cancel(name)
     click.echo(f"build {view['number']} of {view['machine']} is cancelled")
 
 
@@ -173,7 +170,7 @@ def cancel(context: Context, /, name: str) -> None:
 @pass_context
 def continue_(context: Context, /, name: str) -> None:
     """Let a halted build have one more attempt; the installer will wipe the disk again."""
-    builds.go_on(context.site, context.actor, name)
+    context.client.builds.go_on(name)
     click.echo(f"one more attempt of {name} is allowed: boot it from the network")
 
 
@@ -182,5 +179,5 @@ def continue_(context: Context, /, name: str) -> None:
 @pass_context
 def retry_handoff(context: Context, /, name: str) -> None:
     """Take reports of a failed handoff again, without installing the machine again."""
-    builds.retry_handoff(context.site, context.actor, name)
+    context.client.builds.retry_handoff(name)
     click.echo(f"waiting for {name}: reboot it, or run `systemctl start provisioner-handoff` there")

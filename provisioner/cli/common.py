@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import yaml
@@ -20,39 +20,94 @@ from rich.console import Console
 from rich.table import Table
 
 from provisioner import logs
+from provisioner.cli.client import server
+from provisioner.cli.client.protocol import Client
 from provisioner.core.content import load_yaml
-from provisioner.errors import InvalidInput, ProvisionerError
-from provisioner.services.site import Actor, Site, open_site
+from provisioner.core.pointers import spoken
+from provisioner.errors import InvalidInput, InvalidSettings, ProvisionerError
 from provisioner.settings import Settings, load
+
+if TYPE_CHECKING:
+    from provisioner.services.site import Actor, Site
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _WIDE = 4000
+# What changes with every change is no change.
+_MOVING = frozenset({"revision", "updated_at"})
 FORMATS = ("table", "json", "yaml", "csv")
 
 
 @dataclass
 class Context:
-    """What a command works with; the installation is opened when the command first needs it."""
+    """What a command works with; the installation is opened when the command first needs it.
+
+    Commands ask ``client``, which is this host's installation or the server that PROVISIONER_URL names. Those that work
+    with files, keys or daemons of the server take ``settings`` and ``site``, which are refused for a remote server.
+    """
 
     config: Path | None = None
     flags: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
 
     @cached_property
+    def client(self) -> Client:
+        """The installation, here or on a server."""
+        # Only one of the two is needed, and either takes longer to load than all the rest.
+        if not server.is_remote():
+            from provisioner.cli.client.local import LocalClient  # noqa: PLC0415
+
+            return LocalClient(self.site, self.actor)
+        from provisioner.cli.client.remote import RemoteClient  # noqa: PLC0415
+        from provisioner.cli.client.transport import Api  # noqa: PLC0415
+
+        if self.config or self.flags:
+            raise InvalidSettings(
+                "--config and --state-dir name an installation on this host",
+                where=server.URL,
+                hint=f"leave them out, or unset {server.URL}, which names a server",
+            )
+        found = server.from_environment()
+        if found.in_clear:
+            click.secho(
+                f"warning: http: the token and all else can be read on the way to {found.host}", fg="yellow", err=True
+            )
+        return RemoteClient(Api.at(found, self.reason))
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if "client" in self.__dict__:
+            self.client.close()
+
+    def changing(self, dry_run: bool) -> Client:
+        """The installation for a change; with ``dry_run`` the change is taken back."""
+        return self.client.rehearsing() if dry_run else self.client
+
+    @cached_property
     def settings(self) -> Settings:
-        """The settings in force."""
+        """The settings in force on this host. Raises InvalidSettings when commands are to talk to a server."""
+        if server.is_remote():
+            ctx = click.get_current_context(silent=True)
+            raise InvalidSettings(
+                f"`{ctx.command_path if ctx else 'this command'}` is local only: it works with the server's own files",
+                where=server.URL,
+                hint=f"run it on the server, where {server.URL} is not set",
+            )
         settings = load(self.config, flags=self.flags)
         logs.configure(settings)
         return settings
 
     @cached_property
-    def site(self) -> Site:
+    def site(self) -> "Site":
         """The installation on this host."""
+        from provisioner.services.site import open_site  # noqa: PLC0415 - a remote server needs no database here
+
         return open_site(self.settings)
 
     @cached_property
-    def actor(self) -> Actor:
+    def actor(self) -> "Actor":
         """Who runs this command; under sudo, who called sudo."""
+        from provisioner.services.site import Actor  # noqa: PLC0415
+
         who = os.environ.get("SUDO_USER") or getpass.getuser()
         return Actor(who=who, origin="cli", request=uuid.uuid4().hex, reason=self.reason)
 
@@ -74,7 +129,7 @@ class Errors(click.Group):
 def show_error(error: ProvisionerError) -> None:
     """What happened, where, and the next step, on standard error."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    place = f"{error.where}: " if error.where else ""
+    place = f"{spoken(error.where)}: " if error.where else ""
     console.print(f"[red]error[/red] \\[{error.code}] {_literal(place + error.message)}")
     if error.hint:
         console.print(f"  next: {_literal(error.hint)}")
@@ -137,7 +192,7 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_inert(_cell(row.get(column))) for column in columns])
+        writer.writerow(["" if row.get(column) is None else _inert(_cell(row[column])) for column in columns])
     return buffer.getvalue()
 
 
@@ -178,8 +233,12 @@ def print_object(thing: Mapping[str, Any], form: str) -> None:
 
 def print_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *, dry_run: bool) -> None:
     """What a change does, as a diff; for ``--dry-run`` and as the receipt of a change."""
-    old = yaml.safe_dump(dict(before), sort_keys=False).splitlines() if before else []
-    new = yaml.safe_dump(dict(after), sort_keys=False).splitlines() if after else []
+    old, new = (
+        yaml.safe_dump({key: value for key, value in side.items() if key not in _MOVING}, sort_keys=False).splitlines()
+        if side
+        else []
+        for side in (before, after)
+    )
     lines = list(difflib.unified_diff(old, new, "now", "then", lineterm="", n=0))[2:]
     shown = [line for line in lines if not line.startswith("@@")]
     if not shown:

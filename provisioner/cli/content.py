@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from provisioner.cli.common import Context, dry_run_option, pass_context
-from provisioner.services import content
 
 
 @click.command()
@@ -19,6 +18,8 @@ def apply(context: Context, /, directory: Path, dry_run: bool) -> None:
     Example:
       provisioner apply ./site --dry-run
     """
+    from provisioner.services import content  # noqa: PLC0415 - only this command works with the database of this host
+
     site = context.site.rehearsing() if dry_run else context.site
     changes = content.apply(site, context.actor, directory)
     for change in changes:
@@ -40,5 +41,7 @@ def export(context: Context, /, directory: Path) -> None:
     Example:
       provisioner export ./site && git -C ./site diff
     """
+    from provisioner.services import content  # noqa: PLC0415 - only this command works with the database of this host
+
     written = content.export(context.site, directory)
     click.echo(f"{len(written)} files written to {directory}")

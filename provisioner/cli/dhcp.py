@@ -1,15 +1,14 @@
 """`provisioner dhcp`."""
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from provisioner.cli.common import Context, pass_context
 from provisioner.errors import NotFound
-from provisioner.netboot.dhcp.external import Server, external_config
-from provisioner.netboot.dhcp.status import read_status
-from provisioner.netboot.proxydhcp.expect import expectation
-from provisioner.services import dhcp as wanted
+
+if TYPE_CHECKING:
+    from provisioner.netboot.dhcp.external import Server
 
 
 @click.group()
@@ -30,6 +29,10 @@ def show(context: Context, /, server: str, subnet: str | None, no_reservations: 
     Example:
       provisioner dhcp show --server kea --subnet lab
     """
+    from provisioner.netboot.dhcp.external import external_config  # noqa: PLC0415 - only this command works with the database of this host
+    from provisioner.netboot.proxydhcp.expect import expectation  # noqa: PLC0415
+    from provisioner.services import dhcp as wanted  # noqa: PLC0415
+
     plan = wanted.external_plan(context.site, subnet)
     proxied = wanted.proxied(context.site, subnet)
     for each in proxied:
@@ -50,6 +53,9 @@ def show(context: Context, /, server: str, subnet: str | None, no_reservations: 
 @pass_context
 def check(context: Context) -> None:
     """Say whether our DHCP server and proxy run, know every reservation, and what they complain about."""
+    from provisioner.netboot.dhcp.status import read_status  # noqa: PLC0415 - only this command works with the database of this host
+    from provisioner.services import dhcp as wanted  # noqa: PLC0415
+
     modes = {each.mode for each in wanted.plan(context.site).subnets}
     if not modes & {"authoritative", "proxy"}:
         click.echo("no subnet's DHCP is ours: nothing to check; see `provisioner subnet list`")
@@ -73,6 +79,8 @@ def check(context: Context) -> None:
 
 def _tell_proxy(context: Context) -> bool:
     """Say how the proxy fares; whether it answers everywhere it should."""
+    from provisioner.services import dhcp as wanted  # noqa: PLC0415
+
     report = wanted.proxy_report(context.site)
     if not report.running:
         click.echo("the proxy does not run\n  next: start `provisioner serve`")

@@ -4,7 +4,6 @@ import click
 
 from provisioner.cli.common import Context, output_option, pass_context, print_rows
 from provisioner.errors import InvalidInput
-from provisioner.services import quarantine
 
 _COLUMNS = ("mac", "last_seen", "times", "vendor", "product", "serial", "address", "conflict")
 _EMPTY = {
@@ -29,7 +28,8 @@ def discovered(context: Context, /, form: str) -> None:
       provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 --profile rocky9
       provisioner build start web01
     """
-    print_rows(quarantine.listing(context.site), form, _COLUMNS, _EMPTY[context.settings.discovery])
+    discoveries = context.client.discoveries
+    print_rows(discoveries.every(), form, _COLUMNS, _EMPTY[discoveries.setting or "record"])
 
 
 @click.command()
@@ -49,7 +49,7 @@ def forget(context: Context, /, mac: str | None, everyone: bool) -> None:
             "name one machine, or all", where="MAC", hint="`machine forget MAC` or `machine forget --all`"
         )
     if mac is None:
-        click.echo(f"{quarantine.forget_all(context.site)} forgotten")
+        click.echo(f"{context.client.discoveries.forget_all()} forgotten")
     else:
-        quarantine.forget(context.site, mac)
+        context.client.discoveries.forget(mac)
         click.echo(f"{mac} forgotten")

@@ -12,9 +12,8 @@ from provisioner.cli.common import (
     print_rows,
     progress_bar,
 )
-from provisioner.cli.nouns import add_rename_and_remove
-from provisioner.services import catalogue, installables
-from provisioner.services.installables import ARCHES, DistroInput
+from provisioner.cli.nouns import add_changes_of_name
+from provisioner.core.choices import ARCHES
 
 COLUMNS = ("name", "os", "version", "arch", "kernel_name", "initrd_name", "tree")
 
@@ -30,7 +29,7 @@ def distro() -> None:
 def list_(context: Context, /, form: str) -> None:
     """List all distros."""
     empty = "No distros yet: provisioner distro add --help shows how to register one"
-    print_rows(catalogue.distros(context.site), form, COLUMNS, empty)
+    print_rows(context.client.distros.every(), form, COLUMNS, empty)
 
 
 @distro.command()
@@ -39,7 +38,7 @@ def list_(context: Context, /, form: str) -> None:
 @pass_context
 def show(context: Context, /, name: str, form: str) -> None:
     """Show a distro."""
-    print_object(catalogue.distro(context.site, name), form)
+    print_object(context.client.distros.show(name), form)
 
 
 @distro.command()
@@ -59,7 +58,7 @@ def add(context: Context, /, name: str, **options: str) -> None:
       provisioner distro add rocky-9.6 --os rocky --version 9.6 --kernel images/pxeboot/vmlinuz \\
           --initrd images/pxeboot/initrd.img --tree http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
     """
-    added = installables.add_distro(context.site, context.actor, name, DistroInput(**options), progress_bar(name))
+    added = context.client.distros.add(name, options, progress_bar(name))
     click.echo(f"distro {name} added: kernel {added['kernel_sha256'][:12]}, initrd {added['initrd_sha256'][:12]}")
 
 
@@ -73,9 +72,9 @@ def add(context: Context, /, name: str, **options: str) -> None:
 @pass_context
 def edit(context: Context, /, name: str, **options: str | None) -> None:
     """Change a distro; sealed builds keep the files they were sealed with."""
-    before = catalogue.distro(context.site, name)
-    after = installables.edit_distro(context.site, context.actor, name, given(**options), progress_bar(name))
+    before = context.client.distros.show(name)
+    after = context.client.distros.edit(name, given(**options), before["revision"], progress_bar(name))
     print_change(before, after, dry_run=False)
 
 
-add_rename_and_remove(distro, catalogue.distro, catalogue.rename_distro, catalogue.remove_distro)
+add_changes_of_name(distro, lambda client: client.distros)

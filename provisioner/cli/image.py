@@ -12,9 +12,8 @@ from provisioner.cli.common import (
     print_rows,
     progress_bar,
 )
-from provisioner.cli.nouns import add_rename_and_remove
-from provisioner.services import catalogue, installables
-from provisioner.services.installables import ARCHES, IMAGE_FORMATS, IMAGE_KINDS, ImageInput
+from provisioner.cli.nouns import add_changes_of_name
+from provisioner.core.choices import ARCHES, IMAGE_FORMATS, IMAGE_KINDS
 
 COLUMNS = ("name", "kind", "os", "version", "arch", "format", "root", "size", "sha256")
 
@@ -30,7 +29,7 @@ def image() -> None:
 def list_(context: Context, /, form: str) -> None:
     """List all images."""
     empty = "No images yet: scripts/build-image makes one, provisioner image add NAME --file FILE registers it"
-    print_rows(catalogue.images(context.site), form, COLUMNS, empty)
+    print_rows(context.client.images.every(), form, COLUMNS, empty)
 
 
 @image.command()
@@ -39,7 +38,7 @@ def list_(context: Context, /, form: str) -> None:
 @pass_context
 def show(context: Context, /, name: str, form: str) -> None:
     """Show an image."""
-    print_object(catalogue.image(context.site, name), form)
+    print_object(context.client.images.show(name), form)
 
 
 @image.command()
@@ -59,7 +58,7 @@ def add(context: Context, /, name: str, **options: str) -> None:
     Example:
       provisioner image add stem-debian12 --file stem.raw.gz --os debian --version 12 --root LABEL=stem-root
     """
-    added = installables.add_image(context.site, context.actor, name, ImageInput(**options), progress_bar(name))
+    added = context.client.images.add(name, options, progress_bar(name))
     click.echo(f"image {name} added: {added['size'] >> 20} MiB, SHA-256 {added['sha256'][:12]}")
 
 
@@ -73,9 +72,9 @@ def add(context: Context, /, name: str, **options: str) -> None:
 @pass_context
 def edit(context: Context, /, name: str, **options: str | None) -> None:
     """Change an image; sealed builds keep the file they were sealed with."""
-    before = catalogue.image(context.site, name)
-    after = installables.edit_image(context.site, context.actor, name, given(**options), progress_bar(name))
+    before = context.client.images.show(name)
+    after = context.client.images.edit(name, given(**options), before["revision"], progress_bar(name))
     print_change(before, after, dry_run=False)
 
 
-add_rename_and_remove(image, catalogue.image, catalogue.rename_image, catalogue.remove_image)
+add_changes_of_name(image, lambda client: client.images)

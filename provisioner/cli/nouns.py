@@ -1,47 +1,57 @@
 """The verbs that are the same for every noun."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import click
 
-from provisioner.cli.common import Context, dry_run_option, pass_context, print_change
-from provisioner.services.site import Actor, Site
-
-Show = Callable[[Site, str], Mapping[str, Any]]
-Rename = Callable[[Site, Actor, str, str], object]
-Remove = Callable[[Site, Actor, str], None]
+from provisioner.cli.client.protocol import Client, Noun
+from provisioner.cli.common import Command, Context, dry_run_option, pass_context, print_change
+from provisioner.core.asof import as_of
 
 
-def add_rename_and_remove(group: click.Group, show: Show, rename: Rename, remove: Remove) -> None:
-    """Give the noun ``rename`` and ``remove``, each with ``--dry-run``; services decide and refuse."""
-    noun = group.name
+def _moment(_ctx: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    # In full, so that a server in another time zone understands the same moment.
+    return as_of(text, None, where="--as-of").isoformat() if text else None
 
-    @group.command("rename", help=f"Give the {noun} another name; what refers to it follows, or refuses.")
+
+def as_of_option(command: Command) -> Command:
+    """``--as-of DATE``: how it was then; the command gets the moment in ISO 8601."""
+    return click.option(
+        "--as-of",
+        metavar="DATE",
+        callback=_moment,
+        help="As it was then: 2026-11-20 (the end of that day), or '2026-11-20 14:30', in this host's time zone.",
+    )(command)
+
+
+def add_changes_of_name(group: click.Group, noun: Callable[[Client], Noun]) -> None:
+    """Give the noun ``rename`` and ``remove``, each with ``--dry-run``, for the object as it was shown."""
+    word = group.name
+
+    @group.command("rename", help=f"Give the {word} another name; what refers to it follows, or refuses.")
     @click.argument("name")
     @click.argument("new_name")
     @dry_run_option
     @pass_context
     def rename_(context: Context, /, name: str, new_name: str, dry_run: bool) -> None:
-        before = show(context.site, name)
-        rename(context.site.rehearsing() if dry_run else context.site, context.actor, name, new_name)
+        before = noun(context.client).show(name)
+        after = noun(context.changing(dry_run)).rename(name, new_name, before["revision"])
         if dry_run:
-            print_change(before, {**before, "name": new_name}, dry_run=True)
+            print_change(before, before | {"name": after["name"]}, dry_run=True)
         else:
-            click.echo(f"{noun} {before['name']} is now {new_name}")
+            click.echo(f"{word} {before['name']} is now {after['name']}")
 
-    @group.command("remove", help=f"Remove the {noun}, if nothing refers to it. Sealed builds and the history stay.")
+    @group.command("remove", help=f"Remove the {word}, if nothing refers to it. Sealed builds and the history stay.")
     @click.argument("name")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @dry_run_option
     @pass_context
     def remove_(context: Context, /, name: str, yes: bool, dry_run: bool) -> None:
-        before = show(context.site, name)
+        before = noun(context.client).show(name)
+        if not yes and not dry_run:
+            click.confirm(f"Remove {word} {before['name']}?", abort=True)
+        noun(context.changing(dry_run)).remove(name, before["revision"])
         if dry_run:
-            remove(context.site.rehearsing(), context.actor, name)
             print_change(before, None, dry_run=True)
-            return
-        if not yes:
-            click.confirm(f"Remove {noun} {before['name']}?", abort=True)
-        remove(context.site, context.actor, name)
-        click.echo(f"{noun} {before['name']} removed")
+        else:
+            click.echo(f"{word} {before['name']} removed")

@@ -18,11 +18,10 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
-from provisioner.cli.nouns import add_rename_and_remove
+from provisioner.cli.nouns import add_changes_of_name, as_of_option
 from provisioner.core.content import load_yaml
 from provisioner.core.localboot import WAYS
 from provisioner.errors import MalformedContent
-from provisioner.services import arming, profiles
 
 COLUMNS = ("name", "parent", "distro", "image", "template", "handoff", "description")
 
@@ -67,16 +66,23 @@ def _data(changes: dict[str, Any]) -> dict[str, Any]:
 def list_(context: Context, /, form: str) -> None:
     """List all profiles."""
     empty = "No profiles yet: provisioner apply DIR loads them, provisioner init loads the shipped ones"
-    print_rows(profiles.listing(context.site), form, COLUMNS, empty)
+    print_rows(context.client.profiles.every(), form, COLUMNS, empty)
 
 
 @profile.command()
 @click.argument("name")
+@as_of_option
 @output_option
 @pass_context
-def show(context: Context, /, name: str, form: str) -> None:
-    """Show a profile, as it is written; `profile explain MACHINE` shows what a machine gets in the end."""
-    print_object(profiles.show(context.site, name), form)
+def show(context: Context, /, name: str, as_of: str | None, form: str) -> None:
+    """Show a profile, as it is written; `profile explain MACHINE` shows what a machine gets in the end.
+
+    \b
+    Example:
+      provisioner profile show rocky9 --as-of 2026-11-20
+    """
+    noun = context.client.profiles
+    print_object(noun.as_of(name, as_of) if as_of else noun.show(name), form)
 
 
 @profile.command()
@@ -90,7 +96,7 @@ def explain(context: Context, /, name: str, form: str) -> None:
     Example:
       provisioner profile explain web01
     """
-    rows = arming.explain(context.site, name)["values"]
+    rows = context.client.machines.explain(name)["values"]
     print_rows(rows, form, ("what", "name", "value", "source", "overrides"), f"{name} has no values")
 
 
@@ -107,9 +113,8 @@ def add(context: Context, /, name: str, file: Path | None, dry_run: bool, **chan
     Example:
       provisioner profile add rocky9-web --parent rocky9 --param 'packages=[nginx]'
     """
-    data = _from_file(file, name) if file else {"name": name}
-    site = context.site.rehearsing() if dry_run else context.site
-    after = profiles.add(site, context.actor, data | _data(changes))
+    data = _from_file(file, name) if file else {}
+    after = context.changing(dry_run).profiles.add(name, data | _data(changes))
     if dry_run:
         print_change(None, after, dry_run=True)
     else:
@@ -123,6 +128,7 @@ def _from_file(file: Path, name: str) -> dict[str, Any]:
         raise MalformedContent(f"cannot be read: {error}", where=str(file), hint="check the path") from error
     if not isinstance(data, dict) or data.get("name") != name:
         raise MalformedContent(f"this is not the profile {name}", where=str(file), hint=f"write `name: {name}` first")
+    del data["name"]
     return data
 
 
@@ -138,9 +144,9 @@ def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
     Example:
       provisioner profile edit rocky9 --param timezone=Europe/Berlin --dry-run
     """
-    site = context.site.rehearsing() if dry_run else context.site
-    before = profiles.show(context.site, name)
-    print_change(before, profiles.edit(site, context.actor, name, _data(changes)), dry_run=dry_run)
+    before = context.client.profiles.show(name)
+    after = context.changing(dry_run).profiles.edit(name, _data(changes), before["revision"])
+    print_change(before, after, dry_run=dry_run)
 
 
-add_rename_and_remove(profile, profiles.show, profiles.rename, profiles.remove)
+add_changes_of_name(profile, lambda client: client.profiles)

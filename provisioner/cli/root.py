@@ -8,18 +8,23 @@ from provisioner import __version__
 from provisioner.cli import (
     boot,
     build,
+    bulk,
     content,
     dhcp,
     discovered,
     distro,
     history,
     image,
+    inventory,
     machine,
     profile,
     setup,
     simulate,
     subnet,
     template,
+    token,
+    user,
+    webhook,
 )
 from provisioner.cli.common import Context, Errors
 
@@ -46,9 +51,17 @@ def cli(ctx: click.Context, config: Path | None, state_dir: Path | None, reason:
       provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 --profile rocky9
       provisioner build start web01
       provisioner build show web01 --watch
+
+    \b
+    Elsewhere than on the server the same commands ask its API:
+      export PROVISIONER_URL=https://SERVER:8443
+      export PROVISIONER_TOKEN_FILE=~/.provisioner-token   # one that `provisioner token add` printed; chmod 600
+      export PROVISIONER_FINGERPRINT=...                   # of its own certificate, as `provisioner init` printed it;
+                                                           # or PROVISIONER_CA, a PEM file with its authority
     """
     flags = {"state_dir": state_dir.absolute()} if state_dir else {}
     ctx.obj = Context(config=config, flags=flags, reason=reason)
+    ctx.call_on_close(ctx.obj.close)
 
 
 for command in (setup.init, setup.serve, setup.check, content.apply, content.export, boot.render, simulate.simulate):
@@ -64,9 +77,13 @@ for group in (
     boot.boot,
     dhcp.dhcp,
     history.history,
+    inventory.inventory,
+    user.user,
+    token.token,
+    webhook.webhook,
 ):
     cli.add_command(group)
-for command in (discovered.discovered, discovered.forget):
+for command in (discovered.discovered, discovered.forget, bulk.import_, bulk.export):
     machine.machine.add_command(command)
 
 

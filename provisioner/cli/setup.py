@@ -3,8 +3,6 @@
 import click
 
 from provisioner.cli.common import Context, output_option, pass_context, print_rows
-from provisioner.services import check as checks
-from provisioner.services import setup
 
 
 @click.command()
@@ -14,6 +12,8 @@ def init(context: Context) -> None:
 
     Safe to run again: it keeps every key and password, and brings an older database up to this program.
     """
+    from provisioner.services import setup  # noqa: PLC0415 - only this command works with the database of this host
+
     made = setup.init(context.settings, context.actor)
     click.echo(f"state directory   {context.settings.state_dir}")
     click.echo(f"database          {_without_password(context.settings.database)}")
@@ -61,6 +61,8 @@ def _again(context: Context) -> list[str]:
 @pass_context
 def check(context: Context, /, form: str) -> None:
     """Say what is wrong or missing, why it matters, and the remedy. Exit code 1 if there is an error."""
+    from provisioner.services import check as checks  # noqa: PLC0415 - only this command works with the database of this host
+
     findings = checks.run(context.site)
     if form != "table":
         print_rows([vars(finding) for finding in findings], form, ("level", "what", "why", "remedy"), "")

@@ -1,5 +1,6 @@
 """`provisioner subnet`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,8 +17,9 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
-from provisioner.cli.nouns import add_rename_and_remove
-from provisioner.services import subnets
+from provisioner.cli.nouns import add_changes_of_name
+from provisioner.core.addresses import range_parts
+from provisioner.core.choices import DHCP_MODES
 
 COLUMNS = ("name", "cidr", "gateway", "dns", "dhcp", "ranges", "boot_url")
 
@@ -33,11 +35,18 @@ _shared = options(
     click.option("--domain", help="The domain of its machines."),
     click.option(
         "--dhcp",
-        type=click.Choice(subnets.DHCP_MODES),
+        type=click.Choice(DHCP_MODES),
         help="Who answers DHCP there: nobody of us (off), we with addresses (authoritative), we with boot information "
         "beside another server (proxy), another server that you configure (external).",
     ),
-    click.option("--range", "ranges", multiple=True, metavar="START-END", help="Addresses for unknown machines."),
+    click.option(
+        "--range",
+        "ranges",
+        multiple=True,
+        metavar="[KIND:]START-END",
+        help="What addresses are for: static (given when somebody asks for a free one), dynamic (DHCP gives them to "
+        "unknown machines; the default), reserved (never given). Replaces all ranges; '' removes them.",
+    ),
     click.option("--boot-url", help="The boot plane as machines there reach it."),
     click.option("--media-url", help="Media as machines there reach it."),
     *PARAMETER_OPTIONS,
@@ -50,7 +59,10 @@ _shared = options(
 def list_(context: Context, /, form: str) -> None:
     """List all subnets."""
     empty = "No subnets yet. Add one: provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1"
-    print_rows(subnets.listing(context.site), form, COLUMNS, empty)
+    found = context.client.subnets.every()
+    if form in {"table", "csv"}:
+        found = [each | {"ranges": _texts(each["ranges"])} for each in found]
+    print_rows(found, form, COLUMNS, empty)
 
 
 @subnet.command()
@@ -58,8 +70,57 @@ def list_(context: Context, /, form: str) -> None:
 @output_option
 @pass_context
 def show(context: Context, /, name: str, form: str) -> None:
-    """Show a subnet."""
-    print_object(subnets.show(context.site, name), form)
+    """Show a subnet: its ranges, and how many of its addresses are used, held and free."""
+    found = context.client.subnets.show(name)
+    shown = found | {"ranges": _texts(found["ranges"]) if form == "table" else found["ranges"]}
+    print_object(shown | {"addresses": context.client.subnets.counts(name)}, form)
+
+
+@subnet.command("addresses")
+@click.argument("name")
+@output_option
+@pass_context
+def addresses_(context: Context, /, name: str, form: str) -> None:
+    """List the addresses in use, with their machines.
+
+    \b
+    Example:
+      provisioner subnet addresses lab --output csv
+    """
+    print_rows(
+        context.client.subnets.used(name), form, ("ip", "machine", "interface", "mac"), f"No machine is in {name} yet."
+    )
+
+
+@subnet.command()
+@click.argument("name")
+@click.option("--count", default=1, show_default=True, help="How many.")
+@click.option("--hold", is_flag=True, help="Keep them for you: nobody else is given one meanwhile.")
+@click.option("--minutes", default=10, show_default=True, help="How long they are held.")
+@output_option
+@pass_context
+def free(context: Context, /, name: str, count: int, hold: bool, minutes: int, form: str) -> None:
+    """Show the next free addresses.
+
+    \b
+    Examples:
+      provisioner subnet free lab
+      provisioner subnet free lab --count 4 --hold
+    """
+    asked = context.client.subnets
+    found = asked.hold(name, count, minutes) if hold else asked.free(name, count)
+    if form != "table":
+        print_rows([{"ip": ip} for ip in found], form, ("ip",), "")
+        return
+    for ip in found:
+        click.echo(ip)
+    if hold:
+        click.echo(f"held for you for {minutes} minutes", err=True)
+
+
+def _texts(ranges: Sequence[Mapping[str, str]]) -> list[str]:
+    """Ranges as they are written here."""
+    return [f"{each['kind']}:{each['start']}-{each['end']}" for each in ranges]
 
 
 @subnet.command()
@@ -72,11 +133,11 @@ def add(context: Context, /, name: str, cidr: str, dry_run: bool, **changes: Any
     """Add a subnet.
 
     \b
-    Example:
+    Examples:
       provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1 --dhcp authoritative
+      provisioner subnet add lab --cidr 10.0.2.0/24 --range static:10.0.2.10-10.0.2.99 --range 10.0.2.100-10.0.2.199
     """
-    site = context.site.rehearsing() if dry_run else context.site
-    after = subnets.add(site, context.actor, name, cidr, fields(changes))
+    after = context.changing(dry_run).subnets.add(name, {"cidr": cidr, **_fields(changes)})
     if dry_run:
         print_change(None, after, dry_run=True)
         return
@@ -101,9 +162,19 @@ def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
     Example:
       provisioner subnet edit lab --dhcp external --dry-run
     """
-    site = context.site.rehearsing() if dry_run else context.site
-    before = subnets.show(context.site, name)
-    print_change(before, subnets.edit(site, context.actor, name, fields(changes)), dry_run=dry_run)
+    before = context.client.subnets.show(name)
+    after = context.changing(dry_run).subnets.edit(name, _fields(changes), before["revision"])
+    print_change(before, after, dry_run=dry_run)
 
 
-add_rename_and_remove(subnet, subnets.show, subnets.rename, subnets.remove)
+def _fields(changes: dict[str, Any]) -> dict[str, Any]:
+    found = fields(changes)
+    if "ranges" in found:
+        # '' removes them.
+        found["ranges"] = [
+            dict(zip(("kind", "start", "end"), range_parts(text), strict=True)) for text in found["ranges"] if text
+        ]
+    return found
+
+
+add_changes_of_name(subnet, lambda client: client.subnets)

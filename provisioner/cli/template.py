@@ -11,9 +11,8 @@ from provisioner.cli.common import (
     print_object,
     print_rows,
 )
-from provisioner.cli.nouns import add_rename_and_remove
+from provisioner.cli.nouns import add_changes_of_name
 from provisioner.errors import MalformedContent
-from provisioner.services import templates
 
 
 @click.group()
@@ -35,7 +34,7 @@ def _text(file: str) -> str:
 def list_(context: Context, /, form: str) -> None:
     """List all templates."""
     empty = "No templates yet: provisioner apply DIR loads them, provisioner init loads the shipped ones"
-    print_rows(templates.listing(context.site), form, ("name", "kind", "version", "bytes"), empty)
+    print_rows(context.client.templates.every(), form, ("name", "kind", "revision", "bytes"), empty)
 
 
 @template.command()
@@ -44,7 +43,7 @@ def list_(context: Context, /, form: str) -> None:
 @pass_context
 def show(context: Context, /, name: str, form: str) -> None:
     """Print a template's text."""
-    found = templates.show(context.site, name)
+    found = context.client.templates.show(name)
     if form == "table":
         click.echo(found["text"], nl=False)
     else:
@@ -62,7 +61,7 @@ def add(context: Context, /, name: str, file: str) -> None:
     Example:
       provisioner template add kickstart/web.ks.j2 --file web.ks.j2
     """
-    templates.add(context.site, context.actor, name, _text(file))
+    context.client.templates.add(name, {"text": _text(file)})
     click.echo(f"template {name} added; use it: provisioner profile edit PROFILE --template {name}")
 
 
@@ -73,14 +72,9 @@ def add(context: Context, /, name: str, file: str) -> None:
 @pass_context
 def edit(context: Context, /, name: str, file: str, dry_run: bool) -> None:
     """Replace a template's text. What builds were sealed with does not change."""
-    site = context.site.rehearsing() if dry_run else context.site
-    before = templates.show(context.site, name)["text"]
-    after = templates.edit(site, context.actor, name, _text(file))["text"]
-    print_change(
-        {name: before.splitlines()},
-        {name: after.splitlines()},
-        dry_run=dry_run,
-    )
+    before = context.client.templates.show(name)
+    after = context.changing(dry_run).templates.edit(name, {"text": _text(file)}, before["revision"])
+    print_change({name: before["text"].splitlines()}, {name: after["text"].splitlines()}, dry_run=dry_run)
 
 
-add_rename_and_remove(template, templates.show, templates.rename, templates.remove)
+add_changes_of_name(template, lambda client: client.templates)

@@ -1,6 +1,7 @@
 """MAC and IP addresses in one normal form, whatever the spelling they arrive in."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import netaddr
@@ -100,25 +101,37 @@ class AddressRange:
         return netaddr.IPAddress(self.start) <= address <= netaddr.IPAddress(self.end)
 
 
-def parse_range(text: str, cidr: str) -> AddressRange:
-    """A range ``[KIND:]START-END`` inside the network, ``dynamic`` unless it says otherwise.
+def parse_range(value: str | Mapping[str, str], cidr: str) -> AddressRange:
+    """A range inside the network: ``[KIND:]START-END``, or the same as ``kind``, ``start`` and ``end``.
 
-    Raises MalformedAddress or AddressOutsideSubnet.
+    It is ``dynamic`` unless it says otherwise. Raises MalformedAddress or AddressOutsideSubnet.
     """
-    before, colon, after = text.partition(":")
-    kind, extent = (before, after) if colon and before in RANGE_KINDS else ("dynamic", text)
-    start, dash, end = extent.partition("-")
-    if not dash:
-        raise MalformedAddress(
-            f"{text[:80]!r} is not a range", hint="write it as 10.0.2.100-10.0.2.199 or static:10.0.2.10-10.0.2.99"
-        )
+    kind, start, end = range_parts(value)
     found = AddressRange(normal_ip(start), normal_ip(end), kind)
     for ip in (found.start, found.end):
         if not contains(cidr, ip):
             raise AddressOutsideSubnet(f"{ip} is not in {cidr}")
     if netaddr.IPAddress(found.start) > netaddr.IPAddress(found.end):
-        raise MalformedAddress(f"the range {text!r} ends before it starts")
+        raise MalformedAddress(f"the range {found.start} to {found.end} ends before it starts")
     return found
+
+
+def range_parts(value: str | Mapping[str, str]) -> tuple[str, str, str]:
+    """Kind, start and end of a range, as they are written. Raises MalformedAddress."""
+    if isinstance(value, str):
+        before, colon, after = value.partition(":")
+        kind, extent = (before, after) if colon and before in RANGE_KINDS else ("dynamic", value)
+        start, dash, end = extent.partition("-")
+        if dash:
+            return kind, start, end
+    elif isinstance(value, Mapping) and {"start", "end"} <= set(value) <= {"kind", "start", "end"}:
+        kind, start, end = value.get("kind", "dynamic"), value["start"], value["end"]
+        if kind in RANGE_KINDS and isinstance(start, str) and isinstance(end, str):
+            return kind, start, end
+    raise MalformedAddress(
+        f"{str(value)[:80]!r} is not a range",
+        hint=f"write it as 10.0.2.100-10.0.2.199 or static:10.0.2.10-10.0.2.99; kinds: {', '.join(RANGE_KINDS)}",
+    )
 
 
 def contains(cidr: str, ip: str) -> bool:
@@ -133,6 +146,36 @@ def overlaps(first: str, second: str) -> bool:
     return one.version == two.version and (one in two or two in one)
 
 
+def check_network(cidr: str) -> None:
+    """Raise MalformedAddress, with the reason, for a network whose addresses cannot be given to machines."""
+    network = netaddr.IPNetwork(cidr)
+    for special, reason in _SPECIAL:
+        if special.version == network.version and (network in special or special in network):
+            raise MalformedAddress(f"the addresses of {cidr} cannot be given to machines: {special} {reason}")
+
+
+def _unusable(address: netaddr.IPAddress) -> str:
+    for special, reason in _SPECIAL:
+        if address.version == special.version and address in special:
+            return reason
+    return ""
+
+
+# RFC 4291 (2.4, 2.5.2, 2.5.5.2, 2.5.6, 2.7), RFC 5771, RFC 3927, RFC 1122 (3.2.1.3).
+_SPECIAL = tuple(
+    (netaddr.IPNetwork(cidr), reason)
+    for cidr, reason in (
+        ("fe80::/10", "is link-local: each interface makes its own such address, and no router passes it on"),
+        ("ff00::/8", "is multicast: no machine has such an address"),
+        ("::ffff:0:0/96", "is IPv4 in IPv6's clothes: write it as IPv4"),
+        ("::/128", "is the unspecified address"),
+        ("169.254.0.0/16", "is link-local: each interface makes its own such address, and no router passes it on"),
+        ("224.0.0.0/4", "is multicast: no machine has such an address"),
+        ("0.0.0.0/32", "is the unspecified address"),
+    )
+)
+
+
 def prefix_and_netmask(cidr: str) -> tuple[int, str]:
     """The prefix length and the netmask of a network in normal form."""
     network = netaddr.IPNetwork(cidr)
@@ -145,6 +188,12 @@ def check_assignable(ip: str, *, name: str, cidr: str, gateway: str | None) -> N
     address = netaddr.IPAddress(ip)
     if not contains(cidr, ip):
         raise AddressOutsideSubnet(f"{ip} is not in subnet {name} ({cidr})")
+    reason = _unusable(address)
+    if reason:
+        raise AddressOutsideSubnet(f"{ip} {reason}")
+    # RFC 4291, 2.6.1: the address with an empty interface part means any router there; not on links of two (RFC 6164).
+    if network.version == 6 and network.prefixlen < 127 and address == network.network:
+        raise AddressOutsideSubnet(f"{ip} is the subnet-router anycast address of subnet {name} ({cidr})")
     # /31 and /32 (RFC 3021) have neither a network nor a broadcast address.
     if network.version == 4 and network.prefixlen < 31:
         if address == network.network:

@@ -1,6 +1,6 @@
 """Profiles as files: the shape of the YAML, read strictly."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,6 +9,8 @@ from provisioner.core.markers import refuse_markers
 from provisioner.core.names import object_name, parameter_name, template_name
 from provisioner.core.parameters import check_kernel_options, check_plain
 from provisioner.errors import MalformedContent, ProvisionerError
+
+_LONG, _MANY = 1 << 16, 50
 
 
 class Selector(BaseModel):
@@ -61,42 +63,69 @@ def _selector(value: Selector | str | None) -> dict[str, str] | None:
     return None if value is None else value.plain()
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys and aliases, which have no place in a profile and carry bombs."""
-
-    depth: ClassVar[int] = 32
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
+class _Once:
+    """Refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = self.construct_object(key_node, deep=True)  # type: ignore[attr-defined]
             if not isinstance(key, str | int | float | None):
                 raise yaml.constructor.ConstructorError(None, None, "a key is not a text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)  # type: ignore[misc]
+        return found
 
 
-class _PlainDumper(yaml.SafeDumper):
+class _StrictLoader(_Once, yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys and aliases, which have no place in a profile and carry bombs."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise _alias(self.peek_event())  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
+
+
+class _FastLoader(_Once, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The same by libyaml, where it is there; aliases are refused before, since it composes them by itself."""
+
+
+def _alias(event: Any) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+
+
+def _load(text: str) -> Any:
+    if len(text) < _LONG:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    for event in yaml.parse(text, Loader=_FastLoader):
+        if isinstance(event, yaml.events.AliasEvent):
+            raise _alias(event)
+    return yaml.load(text, Loader=_FastLoader)  # noqa: S506 - a SafeLoader
+
+
+class _Twice:
     """Writes a value that stands twice twice, since aliases would be refused."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 
-def load_yaml(text: str, where: str) -> Any:
+class _PlainDumper(_Twice, yaml.SafeDumper):
+    """For what people read."""
+
+
+class _FastDumper(_Twice, getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """For what is long."""
+
+
+def load_yaml(text: str, where: str, *, most: int = 1 << 20) -> Any:
     """The YAML as plain data. Raises MalformedContent that names file and line."""
-    if len(text) > 1 << 20:
-        raise MalformedContent("larger than 1 MiB", where=where, hint="this is not a profile")
+    if len(text) > most:
+        raise MalformedContent(f"larger than {most >> 20} MiB", where=where, hint="nothing of ours is as large")
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return _load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise MalformedContent(
@@ -163,8 +192,14 @@ def dump_profile(content: dict[str, Any]) -> str:
     for key in ("distro", "image"):
         if isinstance(kept.get(key), dict) and set(kept[key]) == {"name"}:
             kept[key] = kept[key]["name"]
-    text = yaml.dump(kept, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
+    return dump_yaml(kept)
+
+
+def dump_yaml(data: Any) -> str:
+    """Plain data as YAML that `load_yaml` reads back the same."""
+    dumper = _FastDumper if isinstance(data, list) and len(data) > _MANY else _PlainDumper
+    text = yaml.dump(data, Dumper=dumper, sort_keys=False, allow_unicode=True)
     if set(text) & set("\x85\u2028\u2029"):
-        # PyYAML folds lines at these, so that they would come back as line ends or spaces.
-        text = yaml.dump(kept, Dumper=_PlainDumper, sort_keys=False)
+        # YAML folds lines at these, so that they would come back as line ends or spaces.
+        text = yaml.dump(data, Dumper=dumper, sort_keys=False)
     return text

@@ -7,6 +7,7 @@ from provisioner.errors import MalformedName
 
 _HOST_LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _OBJECT = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
+_TAG = re.compile(r"^[a-z0-9][a-z0-9._:-]{0,63}$")
 _PARAMETER = re.compile(r"^[a-z_][a-z0-9_]{0,63}$")
 TEMPLATE_KINDS = ("kickstart", "preseed", "autoinstall", "autoyast", "esxi", "ignition", "ipxe", "grub", "script")
 SNIPPETS = "snippets"
@@ -57,3 +58,14 @@ def parameter_name(text: str) -> str:
             f"{text[:80]!r} is not a parameter's name", hint="use lower-case letters, digits and underscores"
         )
     return text
+
+
+def tag(text: str) -> str:
+    """A tag of a machine, in lower case."""
+    word = text.strip().lower()
+    if not _TAG.fullmatch(word):
+        raise MalformedName(
+            f"{text[:80]!r} is not a tag",
+            hint="use one word of letters, digits, dots, colons, hyphens and underscores; at most 64 characters",
+        )
+    return word

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from provisioner.core.fields import refuse_deep, refuse_large
+from provisioner.core.markers import refuse_markers
+from provisioner.core.names import parameter_name
+from provisioner.core.pointers import at
 from provisioner.errors import MalformedContent, ParentCycle
 
 Json = Any
@@ -126,6 +130,28 @@ def check_plain(value: Json, where: str) -> None:
             raise MalformedContent(f"{value[:80]!r} holds a character that cannot be stored", where=where)
     elif not isinstance(value, bool | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
         raise MalformedContent(f"{value!s:.80} is neither text nor number", where=where, hint="write it in quotes")
+
+
+def merged_parameters(current: Mapping[str, Json], change: Mapping[str, Json]) -> dict[str, Json]:
+    """The parameters with the change put over them; a value of None removes one.
+
+    Raises MalformedContent and MalformedName, and TooLarge for what is nested too deeply or too much.
+    """
+    where = "/parameters"
+    if not isinstance(change, Mapping):
+        raise MalformedContent(f"{str(change)[:80]!r} is not a mapping", where=where, hint="write it as {name: value}")
+    refuse_deep(change, where)
+    refuse_markers(change, where)
+    check_plain(change, where)
+    merged = dict(current)
+    with at(where):
+        for name, value in change.items():
+            if value is None:
+                merged.pop(parameter_name(name), None)
+            else:
+                merged[parameter_name(name)] = value
+    refuse_large(merged, where)
+    return merged
 
 
 def ancestry(name: str, parents: Mapping[str, str | None]) -> list[str]:

@@ -13,7 +13,14 @@ from sqlalchemy.orm import Session
 from provisioner.core.lifecycle import ENDED, RUNNING, MachineState, Phase, Trigger
 from provisioner.core.markers import fill, refuse_markers
 from provisioner.core.parameters import check_kernel_options, check_plain
-from provisioner.errors import BuildNotPossible, IllegalTransition, InputsChanged, NotFound, Protected, ProvisionerError
+from provisioner.errors import (
+    BuildNotPossible,
+    IllegalTransition,
+    InputsChanged,
+    NotFound,
+    Protected,
+    ProvisionerError,
+)
 from provisioner.services import dhcp, media
 from provisioner.services.lives import add_event, apply_trigger, latest_build, phase
 from provisioner.services.machines import find, secret_row
@@ -106,7 +113,13 @@ def _start_made(site: Site, actor: Actor, name: str, wanted: BuildRequest, order
         sealed = sealed_inputs(gathered, made, wanted)
         build = _seal(session, site, machine, number, sealed, made.files, made.secrets)
         _armed(session, actor, build, f"profile {gathered.profile['name']}")
-    return {"machine": build.machine_name, "number": number, "state": "armed", "warnings": list(made.warnings)}
+    return {
+        "id": build.id,
+        "machine": build.machine_name,
+        "number": build.number,
+        "state": "armed",
+        "warnings": list(made.warnings),
+    }
 
 
 def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> di
         files = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, old)}
         build = _seal(session, site, machine, _next_number(session, machine), sealed, files, {})
         _armed(session, actor, build, f"repeats build {old.number}")
-    return {"machine": build.machine_name, "number": build.number, "state": "armed", "warnings": []}
+    return {"id": build.id, "machine": build.machine_name, "number": build.number, "state": "armed", "warnings": []}
 
 
 def _is_ours(subnet: Subnet) -> bool:
@@ -141,7 +154,7 @@ def _is_ours(subnet: Subnet) -> bool:
 def _refuse_changed(machine: Machine, old: Build) -> None:
     """An old answer file holds the machine's addresses of then; today they may be another machine's."""
     then = {(each["mac"], each["ip"]) for each in old.sealed["interfaces"]}
-    if then != {(each.mac, each.ip) for each in machine.interfaces}:
+    if then != {(each.mac, each.ip) for each in machine.interfaces if each.mac}:
         raise BuildNotPossible(
             f"{machine.name} had other interfaces or addresses in build {old.number}",
             hint=f"`provisioner build start {machine.name}` makes a build for those it has now",
@@ -187,11 +200,18 @@ def explain(site: Site, name: str) -> dict[str, Any]:
     }
 
 
-def diff(site: Site, name: str, old: int | None = None, new: int | None = None) -> str:
-    """What differs between the sealed files of two builds (the latest two unless named), as a unified diff."""
+def diff(site: Site, name: str | int, old: int | None = None, new: int | None = None) -> str:
+    """What differs between the sealed files of two builds, as a unified diff.
+
+    Of a machine, by their numbers: the latest two unless named. Of a build's id: ``old`` is the id of the other, the
+    machine's build before it unless given.
+    """
     with read(site.engine) as session:
         later = find_build(session, name, new)
-        earlier = find_build(session, name, old if old is not None else later.number - 1)
+        if isinstance(name, int):
+            earlier = find_build(session, old) if old is not None else _one_before(session, later)
+        else:
+            earlier = find_build(session, name, old if old is not None else later.number - 1)
         texts = [
             {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, build)}
             for build in (earlier, later)
@@ -206,6 +226,14 @@ def diff(site: Site, name: str, old: int | None = None, new: int | None = None) 
             f"build {later.number}/{file}",
         )
     return "".join(lines)
+
+
+def _one_before(session: Session, build: Build) -> Build:
+    query = select(Build).where(Build.machine_id == build.machine_id, Build.number == build.number - 1)
+    found = None if build.machine_id is None else session.scalars(query).one_or_none()
+    if found is None:
+        raise NotFound(f"build {build.number} of {build.machine_name} has none before it", hint="name the other build")
+    return found
 
 
 def sealed_inputs(gathered: Gathered, made: Made, request: BuildRequest) -> dict[str, Any]:
@@ -233,8 +261,16 @@ def sealed_inputs(gathered: Gathered, made: Made, request: BuildRequest) -> dict
     }
 
 
-def find_build(session: Session, name: str, number: int | None = None) -> Build:
-    """A build of a machine by its number, the latest if none is given; also of a machine that was removed."""
+def find_build(session: Session, name: str | int, number: int | None = None) -> Build:
+    """A build of a machine by its number, the latest if none is given; also of a machine that was removed.
+
+    A ``name`` that is a number is the build's own id.
+    """
+    if isinstance(name, int):
+        found = session.get(Build, name)
+        if found is None:
+            raise NotFound(f"there is no build with the id {name}", hint="see `provisioner build list`")
+        return found
     query = select(Build).order_by(Build.id.desc()).limit(1)
     if number is not None:
         query = query.where(Build.number == number)

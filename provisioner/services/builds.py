@@ -1,25 +1,26 @@
 """Builds as people see and steer them; arming is in `arming`."""
 
 import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from provisioner.core.lifecycle import ENDED, Phase, Trigger
 from provisioner.core.waiting import waits_for
-from provisioner.errors import IllegalTransition
+from provisioner.errors import IllegalTransition, NotFound, TooMany
 from provisioner.services import lastgood
 from provisioner.services.arming import build_snapshot, find_build, masked, record_build, sealed_files
 from provisioner.services.lives import add_event, apply_trigger, lock, phase
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import read, write
-from provisioner.store.models import Build, Event, now
+from provisioner.store.models import Build, Event, Revision, now
 
 
-def show(site: Site, name: str, number: int | None = None) -> dict[str, Any]:
-    """A build with its timeline, and in words what it waits for."""
+def show(site: Site, name: str | int, number: int | None = None) -> dict[str, Any]:
+    """A build with its timeline, and in words what it waits for. A ``name`` that is a number is the build's id."""
     with read(site.engine) as session:
         build = find_build(session, name, number)
         events = _events(session, build)
@@ -39,7 +40,7 @@ def listing(site: Site, name: str | None = None) -> list[dict[str, Any]]:
         return [_view(build, _events(session, build)) for build in session.scalars(query)]
 
 
-def sealed(site: Site, name: str, number: int | None = None) -> dict[str, Any]:
+def sealed(site: Site, name: str | int, number: int | None = None) -> dict[str, Any]:
     """What a build was sealed with: every input, and the files with tokens masked."""
     with read(site.engine) as session:
         build = find_build(session, name, number)
@@ -47,7 +48,7 @@ def sealed(site: Site, name: str, number: int | None = None) -> dict[str, Any]:
         return {"inputs": build.sealed, "files": masked(site, files)}
 
 
-def log(site: Site, name: str, number: int | None = None) -> list[dict[str, Any]]:
+def log(site: Site, name: str | int, number: int | None = None) -> list[dict[str, Any]]:
     """The events of a build with the logs that came with them."""
     with read(site.engine) as session:
         build = find_build(session, name, number)
@@ -57,7 +58,52 @@ def log(site: Site, name: str, number: int | None = None) -> list[dict[str, Any]
         ]
 
 
-def cancel(site: Site, actor: Actor, name: str) -> dict[str, Any]:
+def events(site: Site, build_id: int, after: int = 0, limit: int = 500) -> dict[str, Any]:
+    """The build's events beyond the one with the id ``after``, oldest first, and whether more may still come."""
+    with read(site.engine) as session:
+        build = find_build(session, build_id)
+        query = select(Event).where(Event.build_id == build.id, Event.id > after).order_by(Event.id).limit(limit + 1)
+        found = list(session.scalars(query))
+        return {
+            "items": [_event(each, build) for each in found[:limit]],
+            "next": str(found[limit - 1].id) if len(found) > limit else None,
+            "state": build.state,
+            "ended": phase(build) in ENDED,
+        }
+
+
+def place(site: Site, build_id: int) -> tuple[str, int]:
+    """The machine and the number of a build. Raises NotFound, also when the machine was removed."""
+    with read(site.engine) as session:
+        build = find_build(session, build_id)
+        if build.machine is None:
+            raise NotFound(f"{build.machine_name} was removed", hint="add the machine again, then build it")
+        return build.machine.name, build.number
+
+
+def refuse_hasty(site: Site, actor: Actor) -> None:
+    """Raise TooMany if this actor armed `builds_per_minute` builds within a minute: a loop gone wrong wipes disks."""
+    most = site.settings.builds_per_minute
+    armed = (
+        select(Revision.at)
+        .where(Revision.actor == actor.who, Revision.kind == "build", Revision.action == "add")
+        .order_by(Revision.id.desc())
+        .offset(most - 1)
+        .limit(1)
+    )
+    with read(site.engine) as session:
+        first = session.scalar(armed)
+    if first is not None:
+        seconds = 60 - (now() - first).total_seconds()
+        if seconds > 0:
+            raise TooMany(
+                f"{actor.who} armed {most} builds within a minute, each of which wipes a machine",
+                hint="wait, or raise `builds_per_minute` if that is meant",
+                retry_after=round(seconds) + 1,
+            )
+
+
+def cancel(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
     """Cancel the machine's build: its tokens are dead, its next boot goes to the local disk."""
     with write(site.engine) as session:
         build = lock(session, find_build(session, name))
@@ -77,7 +123,7 @@ def cancel(site: Site, actor: Actor, name: str) -> dict[str, Any]:
     return view
 
 
-def go_on(site: Site, actor: Actor, name: str) -> dict[str, Any]:
+def go_on(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
     """Let a halted build have one more attempt, although its disk was touched or it came back too often."""
     with write(site.engine) as session:
         build = lock(session, find_build(session, name))
@@ -93,7 +139,7 @@ def go_on(site: Site, actor: Actor, name: str) -> dict[str, Any]:
         return _view(build, [])
 
 
-def retry_handoff(site: Site, actor: Actor, name: str) -> dict[str, Any]:
+def retry_handoff(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
     """Take reports of the handoff again, without installing the machine again.
 
     The first-boot unit runs the handoff script once more at the machine's next boot, or when somebody starts
@@ -118,12 +164,22 @@ def _events(session: Session, build: Build) -> list[Event]:
     return list(session.scalars(select(Event).where(Event.build_id == build.id).order_by(Event.id)))
 
 
+def views(session: Session, found: Sequence[Build]) -> list[dict[str, Any]]:
+    """Several builds as `show` tells them, without their timelines; in one query more than it took to find them."""
+    told: dict[int, list[Event]] = {build.id: [] for build in found}
+    query = select(Event).where(Event.build_id.in_(told)).order_by(Event.id).options(defer(Event.log))
+    for event in session.scalars(query):
+        told[event.build_id or 0].append(event)
+    return [_view(build, told[build.id]) for build in found]
+
+
 def _view(build: Build, events: list[Event]) -> dict[str, Any]:
     # Installers ask DHCP and TFTP too; once the machine has its script, that says nothing about what it waits for.
     telling = [each for each in events if phase(build) is Phase.ARMED or each.kind not in {"dhcp", "loader"}]
     last = telling[-1] if telling else None
     halted = last.message if last is not None and last.kind == "halt" else ""
     return {
+        "id": build.id,
         "machine": build.machine_name,
         "number": build.number,
         "state": build.state,
@@ -141,6 +197,7 @@ def _view(build: Build, events: list[Event]) -> dict[str, Any]:
 
 def _event(event: Event, build: Build) -> dict[str, Any]:
     return {
+        "id": event.id,
         "at": _iso(event.at),
         "seconds": round((event.at - build.armed_at).total_seconds(), 1),
         "attempt": event.attempt,

@@ -20,21 +20,23 @@ def image(site: Site, name: str) -> dict[str, object]:
     return show(site, Image, name)
 
 
-def rename_distro(site: Site, actor: Actor, name: str, new_name: str) -> None:
+def rename_distro(
+    site: Site, actor: Actor, name: str, new_name: str, *, expect: str | None = None
+) -> dict[str, object]:
     """Give a distro another name, unless a profile names it."""
-    rename(site, actor, Distro, name, new_name)
+    return rename(site, actor, Distro, name, new_name, expect=expect)
 
 
-def rename_image(site: Site, actor: Actor, name: str, new_name: str) -> None:
+def rename_image(site: Site, actor: Actor, name: str, new_name: str, *, expect: str | None = None) -> dict[str, object]:
     """Give an image another name, unless a profile names it."""
-    rename(site, actor, Image, name, new_name)
+    return rename(site, actor, Image, name, new_name, expect=expect)
 
 
-def remove_distro(site: Site, actor: Actor, name: str) -> None:
+def remove_distro(site: Site, actor: Actor, name: str, *, expect: str | None = None) -> None:
     """Remove a distro that no profile names."""
-    remove(site, actor, Distro, name)
+    remove(site, actor, Distro, name, expect=expect)
 
 
-def remove_image(site: Site, actor: Actor, name: str) -> None:
+def remove_image(site: Site, actor: Actor, name: str, *, expect: str | None = None) -> None:
     """Remove an image that no profile names."""
-    remove(site, actor, Image, name)
+    remove(site, actor, Image, name, expect=expect)

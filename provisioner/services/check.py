@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from provisioner.core.addresses import contains
 from provisioner.errors import ProvisionerError
-from provisioner.services import bootfiles, dhcp, media, spool
+from provisioner.services import bootfiles, deliveries, dhcp, logins, media, netbox, people, spool, tokens
 from provisioner.services import loaders as localdisk
 from provisioner.services.keys import Keys
 from provisioner.services.site import Site
@@ -25,6 +25,7 @@ from provisioner.store.models import Distro, Image, Machine, Profile, Subnet
 _LEAST_FREE_BYTES = 2 << 30
 # dnsmasq re-reads all reservations at every change; beyond this many that takes seconds.
 _DNSMASQ_MACHINES = 20_000
+_FORGOTTEN_DAYS = 180
 
 
 @dataclass(frozen=True)
@@ -194,12 +195,58 @@ def spooled(site: Site) -> Iterator[Finding]:
         yield Finding("warning", f"{len(left)} reports were set aside", why, f"look at {left[0].parent}, then empty it")
 
 
+def webhooks(site: Site) -> Iterator[Finding]:
+    """Receivers take what they are told."""
+    for name, error, waiting in deliveries.failing(site):
+        why = f"{waiting} deliveries wait; each is given up after eight tries, a day and a half"
+        remedy = f"provisioner webhook test {name}; provisioner webhook deliveries {name}"
+        yield Finding("warning", f"webhook {name} fails: {error}", why, remedy)
+
+
+def netbox_inventory(site: Site) -> Iterator[Finding]:
+    """NetBox, where one is configured, takes our token, and nobody else reads it."""
+    settings = site.settings.netbox
+    if settings is None:
+        return
+    for path in (settings.token_file, settings.webhook_secret_file):
+        if path is not None and path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o007:
+            yield Finding("error", f"{path} can be read by everybody", "it is a secret", f"chmod o= {path}")
+    if settings.verify == "off" or (settings.url.startswith("http://") and not _is_loopback(settings.url)):
+        why = "whoever is on the way reads the token, and says which machines there are"
+        yield Finding("warning", f"nobody checks that {settings.url} is NetBox", why, "use https, and netbox.ca_file")
+    try:
+        netbox.reach(site)
+        if settings.webhook_secret_file is not None:
+            netbox.secret(settings)
+    except ProvisionerError as error:
+        why = "`provisioner inventory sync netbox` and NetBox's webhooks need it"
+        yield Finding("error", str(error), why, error.hint)
+
+
 def flagged(site: Site) -> Iterator[Finding]:
     """Machines that somebody should look at."""
     with read(site.engine) as session:
         for machine in session.scalars(select(Machine).where(Machine.flag != "").order_by(Machine.name)):
             remedy = f"provisioner build show {machine.name}; provisioner machine edit {machine.name} --clear-flag"
             yield Finding("warning", f"{machine.name} is flagged", machine.flag, remedy)
+
+
+def administrators(site: Site) -> Iterator[Finding]:
+    """Somebody can administer this by UI and API, and nobody guesses passwords."""
+    with read(site.engine) as session:
+        if not people.active_admins(session):
+            why = "nobody can administer this but on this host"
+            yield Finding("error", "no administrator can log in", why, "provisioner user add NAME --role admin")
+    for whom in logins.slowed(site):
+        why = "somebody guesses passwords, or a program has an old one; the log (`login failed`) has each attempt"
+        yield Finding("warning", f"logins are slowed down: {whom}", why, "see where they come from")
+
+
+def forgotten_tokens(site: Site) -> Iterator[Finding]:
+    """Tokens that are good are used."""
+    for name in tokens.forgotten(site, _FORGOTTEN_DAYS):
+        what, why = f"token {name} was not used for {_FORGOTTEN_DAYS} days", "whoever finds it somewhere can use it"
+        yield Finding("warning", what, why, f"provisioner token revoke {name}")
 
 
 CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
@@ -216,7 +263,11 @@ CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
     media_files,
     ramdisk,
     spooled,
+    webhooks,
+    netbox_inventory,
     flagged,
+    administrators,
+    forgotten_tokens,
 )
 
 

@@ -78,13 +78,13 @@ def plan(site: Site) -> DhcpPlan:
             select(Interface.mac, Interface.ip, Machine.name, Subnet.name)
             .join(Machine, Interface.machine_id == Machine.id)
             .join(Subnet, Interface.subnet_id == Subnet.id)
-            .where(Interface.ip.is_not(None))
+            .where(Interface.ip.is_not(None), Interface.mac.is_not(None))
             .order_by(Interface.id)
         ).all()
         return DhcpPlan(
             generation=wanted,
             subnets=tuple(_subnet(site, subnet, default_tftp) for subnet in subnets),
-            reservations=tuple(Reservation(mac, ip, name, net) for mac, ip, name, net in rows if ip),
+            reservations=tuple(Reservation(mac, ip, name, net) for mac, ip, name, net in rows if ip and mac),
         )
 
 

@@ -147,7 +147,7 @@ def _register(session: Session, sighting: Sighting, subnet: str) -> bool:
     if objects.find(session, Machine, name) is not None or (session.scalar(_made()) or 0) >= MOST_ROWS:
         return False
     fields = {"serial": sighting.facts.serial, "uuid": sighting.facts.uuid}
-    machine = machines.make(session, name, [InterfaceInput(sighting.mac, subnet=subnet)], fields)
+    machine = machines.make(session, _ACTOR, name, [InterfaceInput(sighting.mac, subnet=subnet)], fields)
     machine.state, machine.facts = MachineState.DISCOVERED, sighting.facts.lasting
     objects.save(session, _ACTOR, machine, None)
     return True

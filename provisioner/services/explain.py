@@ -9,13 +9,14 @@ from provisioner.core.bootplan import BootDecision, decide
 from provisioner.core.firmware import Firmware, firmware
 from provisioner.core.lifecycle import NextBoot
 from provisioner.core.localboot import AUTO, Way, way
+from provisioner.errors import InvalidInput
 from provisioner.render.bootscripts import loader_url
 from provisioner.services import discovery, loaders, localways
 from provisioner.services.boot import facts, look
 from provisioner.services.machines import find
 from provisioner.services.site import Site
 from provisioner.store.engine import read
-from provisioner.store.models import Subnet, now
+from provisioner.store.models import Machine, Subnet, now
 
 
 def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[st
     """
     kind = firmware(arch)
     with read(site.engine) as session:
-        mac = normal_mac(name) if looks_like_mac(name) else find(session, name).interfaces[0].mac
+        mac = normal_mac(name) if looks_like_mac(name) else _first_mac(find(session, name))
         world = look(session, mac)
         address = source or next((ip for ip in world.assigned), "")
         recorded = discovery.recorded(session, mac)
@@ -50,6 +51,17 @@ def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[st
         "hops": hops,
         "recorded": recorded,
     }
+
+
+def _first_mac(machine: Machine) -> str:
+    """The MAC that a machine is explained by. Raises InvalidInput while none is known."""
+    for each in machine.interfaces:
+        if each.mac:
+            return each.mac
+    raise InvalidInput(
+        f"no MAC address of {machine.name} is known, so nobody could boot as it",
+        hint=f"`provisioner machine edit {machine.name} --mac MAC`; its address stays",
+    )
 
 
 def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, address: str) -> list[dict[str, str]]:

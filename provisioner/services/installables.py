@@ -1,6 +1,6 @@
 """Distros and images: what a profile's selector finds, and the media they bring along."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from provisioner.core.choices import ARCHES, IMAGE_FORMATS, IMAGE_KINDS
 from provisioner.core.firmware import family_of
 from provisioner.core.names import object_name
 from provisioner.core.versions import newest
@@ -18,9 +19,6 @@ from provisioner.store.engine import read, write
 from provisioner.store.models import Distro, Image, Profile
 from provisioner.store.snapshots import snapshot
 
-ARCHES = ("x86_64",)
-IMAGE_KINDS = ("golden", "stem-cell")
-IMAGE_FORMATS = ("raw", "raw.gz", "raw.xz")
 Installable = TypeVar("Installable", Distro, Image)
 
 
@@ -68,12 +66,19 @@ def add_distro(
 
 
 def edit_distro(
-    site: Site, actor: Actor, name: str, change: Mapping[str, str], progress: media.Progress | None = None
+    site: Site,
+    actor: Actor,
+    name: str,
+    change: Mapping[str, str],
+    progress: media.Progress | None = None,
+    *,
+    expect: str | None = None,
 ) -> dict[str, Any]:
     """Change os, version, kernel, initrd or tree; sealed builds keep the files they were sealed with."""
     stored = {key: media.ingest(site, change[key], key, progress) for key in ("kernel", "initrd") if change.get(key)}
     with write(site.engine) as session:
         distro = objects.get(session, Distro, name)
+        objects.expect(distro, expect)
         before = snapshot(distro)
         distro.os = change.get("os") or distro.os
         family_of(distro.os)
@@ -114,12 +119,19 @@ def add_image(
 
 
 def edit_image(
-    site: Site, actor: Actor, name: str, change: Mapping[str, str], progress: media.Progress | None = None
+    site: Site,
+    actor: Actor,
+    name: str,
+    change: Mapping[str, str],
+    progress: media.Progress | None = None,
+    *,
+    expect: str | None = None,
 ) -> dict[str, Any]:
     """Change file, version, kind, format or root; sealed builds keep the file they were sealed with."""
     file = media.ingest(site, change["file"], "file", progress) if change.get("file") else None
     with write(site.engine) as session:
         image = objects.get(session, Image, name)
+        objects.expect(image, expect)
         before = snapshot(image)
         image.os_version = change.get("version") or image.os_version
         image.kind = _choice(change.get("kind") or image.kind, IMAGE_KINDS, "kind")
@@ -130,10 +142,13 @@ def edit_image(
         return objects.save(session, actor, image, before)
 
 
-def rename(site: Site, actor: Actor, model: type[Installable], name: str, new_name: str) -> dict[str, Any]:
+def rename(
+    site: Site, actor: Actor, model: type[Installable], name: str, new_name: str, *, expect: str | None = None
+) -> dict[str, Any]:
     """Give a distro or image another name, unless a profile names it."""
     with write(site.engine) as session:
         thing = objects.get(session, model, name)
+        objects.expect(thing, expect)
         _refuse_used(session, model, name)
         before = snapshot(thing)
         objects.refuse_taken(session, model, object_name(new_name))
@@ -141,10 +156,11 @@ def rename(site: Site, actor: Actor, model: type[Installable], name: str, new_na
         return objects.save(session, actor, thing, before)
 
 
-def remove(site: Site, actor: Actor, model: type[Installable], name: str) -> None:
+def remove(site: Site, actor: Actor, model: type[Installable], name: str, *, expect: str | None = None) -> None:
     """Remove a distro or image that no profile names; its files stay, for the builds sealed with them."""
     with write(site.engine) as session:
         thing = objects.get(session, model, name)
+        objects.expect(thing, expect)
         _refuse_used(session, model, name)
         objects.remove(session, actor, thing)
 
@@ -152,13 +168,13 @@ def remove(site: Site, actor: Actor, model: type[Installable], name: str) -> Non
 def show(site: Site, model: type[Installable], name: str) -> dict[str, Any]:
     """One distro or image."""
     with read(site.engine) as session:
-        return snapshot(objects.get(session, model, name))
+        return objects.view(objects.get(session, model, name))
 
 
 def listing(site: Site, model: type[Installable]) -> list[dict[str, Any]]:
     """All distros or images."""
     with read(site.engine) as session:
-        return [snapshot(thing) for thing in objects.listing(session, model)]
+        return [objects.view(thing) for thing in objects.listing(session, model)]
 
 
 def select_newest(session: Session, model: type[Installable], selector: Mapping[str, str], where: str) -> Installable:
@@ -168,23 +184,31 @@ def select_newest(session: Session, model: type[Installable], selector: Mapping[
     """
     if "name" in selector:
         return objects.refer(session, model, selector["name"], where)
-    fits = [thing for thing in session.scalars(select(model)) if _fits(thing, selector)]
+    things = {thing.name: thing for thing in session.scalars(select(model))}
+    shown = [snapshot(thing) for thing in things.values()]
+    return things[newest_fit(objects.KIND[model], shown, selector, where)["name"]]
+
+
+def newest_fit(
+    kind: str, shown: Sequence[Mapping[str, Any]], selector: Mapping[str, str], where: str
+) -> Mapping[str, Any]:
+    """The newest of these distros or images, as snapshots, that fits the selector. Raises BuildNotPossible."""
+    fits = [each for each in shown if _fits(each, selector)]
     if not fits:
         wanted = " ".join(f"{key} {value}" for key, value in selector.items())
-        kind = objects.KIND[model]
         raise BuildNotPossible(
             f"no {kind} fits {wanted}", where=where, hint=f"register one: `provisioner {kind} add --help`"
         )
-    return newest(fits, lambda thing: thing.os_version)
+    return newest(fits, lambda each: each["version"])
 
 
-def _fits(thing: Distro | Image, selector: Mapping[str, str]) -> bool:
+def _fits(shown: Mapping[str, Any], selector: Mapping[str, str]) -> bool:
     version = selector.get("version")
     return (
-        selector.get("os") in {None, thing.os}
-        and selector.get("arch") in {None, thing.arch}
-        and selector.get("kind") in {None, getattr(thing, "kind", None)}
-        and (version is None or thing.os_version == version or thing.os_version.startswith(f"{version}."))
+        selector.get("os") in {None, shown["os"]}
+        and selector.get("arch") in {None, shown["arch"]}
+        and selector.get("kind") in {None, shown.get("kind")}
+        and (version is None or shown["version"] == version or shown["version"].startswith(f"{version}."))
     )
 
 

@@ -32,9 +32,9 @@ def exceptions(session: Session) -> dict[str, str]:
     rows = session.execute(
         select(Interface.mac, Machine.local_boot, Machine.profile_id)
         .join(Machine, Interface.machine_id == Machine.id)
-        .where(Machine.local_boot.is_not(None) | Machine.profile_id.in_(odd))
+        .where(Interface.mac.is_not(None), Machine.local_boot.is_not(None) | Machine.profile_id.in_(odd))
     )
-    ways = {mac: own or inherited.get(profile or 0, AUTO) for mac, own, profile in rows}
+    ways = {mac: own or inherited.get(profile or 0, AUTO) for mac, own, profile in rows if mac}
     return {mac: way for mac, way in ways.items() if way != AUTO}
 
 

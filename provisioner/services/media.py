@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import http.client
 import os
 import stat
 import urllib.error
@@ -55,12 +56,23 @@ def ingest(site: Site, source: str, where: str, progress: Progress | None = None
     Raises MediaMissing if it cannot be had, InvalidInput for another kind of URL, StorageFull. A partial copy is
     never visible.
     """
-    name = Path(urllib.parse.urlsplit(source).path).name or "file"
+    name = Path(_path(source, where)).name or "file"
     directory = site.media_dir / "sha256"
     with translated(directory):
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     with _opened(source, where) as (stream, total):
         return _store(site, stream, name, total, progress)
+
+
+def _path(source: str, where: str) -> str:
+    if "://" not in source:
+        return source
+    if not source.isascii() or not source.isprintable() or " " in source:
+        raise InvalidInput(f"{source[:200]!r} is not a URL", where=where, hint="write odd characters as %XX (RFC 3986)")
+    try:
+        return urllib.parse.urlsplit(source).path
+    except ValueError as error:
+        raise InvalidInput(f"{source[:200]!r} is not a URL: {error}", where=where, hint="check the host") from error
 
 
 def _store(site: Site, stream: BinaryIO, name: str, total: int | None, progress: Progress | None) -> Stored:
@@ -99,12 +111,13 @@ def _opened(source: str, where: str) -> Iterator[tuple[BinaryIO, int | None]]:
         raise InvalidInput(
             f"{source!r} is neither a file nor an http URL", where=where, hint="download it, then give the file"
         )
-    request = urllib.request.Request(source, headers={"User-Agent": "provisioner"})  # noqa: S310 - scheme checked above
     try:
+        request = urllib.request.Request(source, headers={"User-Agent": "provisioner"})  # noqa: S310 - scheme checked
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
             length = answer.headers.get("Content-Length")
             yield answer, int(length) if length else None
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
+        # Of a URL's odd forms urllib says ValueError, of a host's name UnicodeError, of a strange answer HTTPException.
         reason = getattr(error, "reason", error)
         raise MediaMissing(f"{source}: {reason}", where=where, hint="check the URL, then try again") from error
 

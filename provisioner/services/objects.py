@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.errors import NameTaken, NotFound, UnknownReference
+from provisioner.errors import NameTaken, NotFound, Stale, UnknownReference
 from provisioner.services.site import Actor
 from provisioner.store import history, search
 from provisioner.store.models import Administered, Distro, Image, Machine, Profile, Subnet, Template
@@ -40,6 +40,29 @@ def get(session: Session, model: type[Named], name: str) -> Named:
     if found is None:
         raise NotFound(f"there is no {KIND[model]} {name!r}", hint=_suggest(session, model, name))
     return found
+
+
+def revision(thing: Named) -> str:
+    """Which object this is, and which entry of the history made it what it is: a text to compare, for ETags.
+
+    Neither comes again for another object of the same name: SQLite gives the id of a removed row once more, but the
+    history only grows.
+    """
+    return f"{thing.id}.{thing.version}"
+
+
+def expect(thing: Named, wanted: str | None) -> None:
+    """Raise Stale unless the object is still at the revision that a change was made for; None expects nothing."""
+    if wanted is not None and revision(thing) != wanted:
+        raise Stale(
+            f"{KIND[type(thing)]} {thing.name} is at revision {revision(thing)}, the change was made for {wanted}",
+            hint=f"somebody changed it first: see `provisioner history {thing.name}`, read it again, repeat the change",
+        )
+
+
+def view(thing: Named) -> dict[str, Any]:
+    """The object as people see it: its snapshot, and the ``revision`` that a change may be made for."""
+    return snapshot(thing) | {"revision": revision(thing)}
 
 
 def refer(session: Session, model: type[Named], name: str, where: str) -> Named:
@@ -75,7 +98,7 @@ def listing(session: Session, model: type[Named]) -> list[Named]:
 def save(session: Session, actor: Actor, thing: Named, before: dict[str, Any] | None) -> dict[str, Any]:
     """Write the object and its revision; ``before`` is its snapshot before the change, None for a new one.
 
-    Returns its snapshot. A change that changes nothing leaves neither a version nor a revision.
+    Returns its view. A change that changes nothing leaves neither a version nor a revision.
     """
     if before is None:
         session.add(thing)
@@ -83,12 +106,13 @@ def save(session: Session, actor: Actor, thing: Named, before: dict[str, Any] | 
     if isinstance(thing, Machine):
         search.index(session, thing)
     after = snapshot(thing)
-    if before is not None and before != after:
-        thing.version += 1
-    history.record(
+    written = history.record(
         session, actor, kind=KIND[type(thing)], object_id=thing.id, name=thing.name, before=before, after=after
     )
-    return after
+    if written is not None:
+        session.flush()
+        thing.version = written.id
+    return after | {"revision": revision(thing)}
 
 
 def remove(session: Session, actor: Actor, thing: Named) -> None:

@@ -29,20 +29,24 @@ def add(site: Site, actor: Actor, data: Mapping[str, Any]) -> dict[str, Any]:
         return put(session, actor, content, source=None)
 
 
-def edit(site: Site, actor: Actor, name: str, change: Mapping[str, Any]) -> dict[str, Any]:
+def edit(
+    site: Site, actor: Actor, name: str, change: Mapping[str, Any], *, expect: str | None = None
+) -> dict[str, Any]:
     """Change the keys that are given; ``parameters`` are merged, and one of None is removed."""
     with write(site.engine) as session:
         profile = objects.get(session, Profile, name)
+        objects.expect(profile, expect)
         data = {key: value for key, value in snapshot(profile).items() if value is not None} | dict(change)
         if "parameters" in change:
             data["parameters"] = merged_parameters(profile.parameters, change["parameters"])
         return put(session, actor, check_profile(data, f"profile {name}"), source=None)
 
 
-def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]:
+def rename(site: Site, actor: Actor, name: str, new_name: str, *, expect: str | None = None) -> dict[str, Any]:
     """Give a profile another name; children and machines follow."""
     with write(site.engine) as session:
         profile = objects.get(session, Profile, name)
+        objects.expect(profile, expect)
         before = snapshot(profile)
         objects.refuse_taken(session, Profile, object_name(new_name))
         profile.name, profile.source = new_name, None
@@ -51,10 +55,11 @@ def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]
         return objects.save(session, actor, profile, before)
 
 
-def remove(site: Site, actor: Actor, name: str) -> None:
+def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) -> None:
     """Remove a profile that nothing refers to."""
     with write(site.engine) as session:
         profile = objects.get(session, Profile, name)
+        objects.expect(profile, expect)
         children = session.scalars(select(Profile.name).where(Profile.parent_id == profile.id).limit(5)).all()
         if children:
             raise StillInUse(f"profile {name} is the parent of {', '.join(children)}")
@@ -67,13 +72,13 @@ def remove(site: Site, actor: Actor, name: str) -> None:
 def show(site: Site, name: str) -> dict[str, Any]:
     """One profile."""
     with read(site.engine) as session:
-        return snapshot(objects.get(session, Profile, name))
+        return objects.view(objects.get(session, Profile, name))
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
     """All profiles."""
     with read(site.engine) as session:
-        return [snapshot(profile) for profile in objects.listing(session, Profile)]
+        return [objects.view(profile) for profile in objects.listing(session, Profile)]
 
 
 def put(session: Session, actor: Actor, content: ProfileContent, source: str | None, where: str = "") -> dict[str, Any]:

@@ -88,12 +88,18 @@ def adopt(session: Session, machine: Machine, *, ready: bool) -> None:
     machine is flagged.
     """
     rows = _rows(session, machine)
+    inherit(session, machine, rows, ready=ready)
+    for row in rows:
+        session.delete(row)
+
+
+def inherit(session: Session, machine: Machine, rows: Sequence[Discovery], *, ready: bool) -> None:
+    """What a machine takes over from its rows in quarantine, which stay where they are."""
     for row in rows:
         machine.serial = machine.serial or row.serial
         machine.uuid = machine.uuid or row.uuid
         machine.facts = merged(machine.facts, facts_of(row).lasting)
         _flag_contradiction(session, machine, facts_of(row))
-        session.delete(row)
     if rows and not ready:
         machine.state = MachineState.DISCOVERED
 
@@ -106,7 +112,7 @@ def release(session: Session, machine: Machine) -> None:
 
 
 def _rows(session: Session, machine: Machine) -> Sequence[Discovery]:
-    macs = [each.mac for each in machine.interfaces]
+    macs = [each.mac for each in machine.interfaces if each.mac]
     return session.scalars(select(Discovery).where(Discovery.mac.in_(macs)).order_by(Discovery.id)).all()
 
 

@@ -1,30 +1,28 @@
 """`init`: the state directory, keys, certificate, database, shipped content, and the first password."""
 
 import os
-import secrets
 import socket
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-from argon2 import PasswordHasher
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import func, select
 
+from provisioner.core.policy import Role
 from provisioner.errors import ProvisionerError, StateDirectory
-from provisioner.services import content, keys, loaders
+from provisioner.services import content, keys, loaders, objects, passwords
 from provisioner.services.files import replacing, translated
 from provisioner.services.site import Actor, Site, open_site
 from provisioner.settings import Settings
-from provisioner.store import history, schema
+from provisioner.store import schema
 from provisioner.store.engine import open_engine, read, write
 from provisioner.store.models import now
 from provisioner.store.people import User
-from provisioner.store.snapshots import snapshot
 
 _CERTIFICATE_DAYS = 3650
 
@@ -89,13 +87,10 @@ def _first_admin(site: Site, actor: Actor) -> str | None:
     with read(site.engine) as session:
         if session.scalar(select(func.count()).select_from(User)):
             return None
-    password = secrets.token_urlsafe(15)
-    hashed = PasswordHasher().hash(password)
+    password = passwords.made()
+    admin = User(name="admin", role=Role.ADMIN.value, password_hash=passwords.hashed(password), disabled=False)
     with write(site.engine) as session:
-        user = User(name="admin", role="admin", password_hash=hashed, disabled=False)
-        session.add(user)
-        session.flush()
-        history.record(session, actor, kind="user", object_id=user.id, name="admin", before=None, after=snapshot(user))
+        objects.save(session, actor, admin, None)
     return password
 
 

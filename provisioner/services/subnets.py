@@ -1,66 +1,81 @@
 """Subnets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.core.addresses import contains, normal_cidr, normal_ip, overlaps, parse_range
-from provisioner.core.markers import refuse_markers
-from provisioner.core.names import object_name, parameter_name
-from provisioner.core.parameters import check_plain
+from provisioner.core import fields as checked
+from provisioner.core.addresses import check_network, contains, normal_cidr, normal_ip, overlaps, parse_range
+from provisioner.core.choices import DHCP_MODES
+from provisioner.core.names import object_name
+from provisioner.core.parameters import merged_parameters as merged_parameters  # noqa: PLC0414
+from provisioner.core.pointers import at
+from provisioner.core.pools import check_ranges, refuse_covered
 from provisioner.errors import AddressOutsideSubnet, AddressTaken, Conflict, InvalidInput, StillInUse
-from provisioner.services import dhcp, objects
+from provisioner.services import addresses, dhcp, objects
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import read, write
 from provisioner.store.models import Interface, Machine, Subnet
 from provisioner.store.snapshots import snapshot
 
-DHCP_MODES = ("off", "authoritative", "proxy", "external")
-
 
 def add(site: Site, actor: Actor, name: str, cidr: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Add a subnet; ``fields`` as in :func:`edit`."""
     with write(site.engine) as session:
-        objects.refuse_taken(session, Subnet, object_name(name))
+        with at("/name"):
+            objects.refuse_taken(session, Subnet, object_name(name))
+        with at("/cidr"):
+            network = normal_cidr(cidr)
+            check_network(network)
         subnet = Subnet(
-            name=name, cidr=normal_cidr(cidr), dns=[], dhcp="off", ranges=[], boot_url="", media_url="", parameters={}
+            name=name, cidr=network, dns=[], dhcp="off", ranges=[], boot_url="", media_url="", parameters={}
         )
         _refuse_overlap(session, subnet)
-        _apply(subnet, fields)
+        _apply(session, subnet, fields)
         dhcp.check_subnet(site, subnet)
         dhcp.touch(session)
         return objects.save(session, actor, subnet, None)
 
 
-def edit(site: Site, actor: Actor, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Change gateway, dns, domain, dhcp, ranges, boot_url, media_url or parameters (None removes one)."""
+def edit(
+    site: Site, actor: Actor, name: str, fields: Mapping[str, Any], *, expect: str | None = None
+) -> dict[str, Any]:
+    """Change gateway, dns, domain, dhcp, ranges, boot_url, media_url or parameters (None removes one).
+
+    ``ranges`` replaces them all: texts ``[KIND:]START-END`` or mappings of ``kind``, ``start`` and ``end``. Raises
+    Stale unless the subnet is at the revision ``expect``; None expects nothing.
+    """
     with write(site.engine) as session:
         subnet = objects.get(session, Subnet, name)
+        objects.expect(subnet, expect)
         before = snapshot(subnet)
-        _apply(subnet, fields)
+        _apply(session, subnet, fields)
         _refuse_taken_gateway(session, subnet)
         dhcp.check_subnet(site, subnet)
         dhcp.touch(session)
         return objects.save(session, actor, subnet, before)
 
 
-def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]:
-    """Give a subnet another name."""
+def rename(site: Site, actor: Actor, name: str, new_name: str, *, expect: str | None = None) -> dict[str, Any]:
+    """Give a subnet another name; ``expect`` as in :func:`edit`."""
     with write(site.engine) as session:
         subnet = objects.get(session, Subnet, name)
+        objects.expect(subnet, expect)
         before = snapshot(subnet)
-        objects.refuse_taken(session, Subnet, object_name(new_name))
+        with at("/name"):
+            objects.refuse_taken(session, Subnet, object_name(new_name))
         subnet.name = new_name
         dhcp.touch(session)
         return objects.save(session, actor, subnet, before)
 
 
-def remove(site: Site, actor: Actor, name: str) -> None:
-    """Remove a subnet that no interface is in."""
+def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) -> None:
+    """Remove a subnet that no interface is in; ``expect`` as in :func:`edit`."""
     with write(site.engine) as session:
         subnet = objects.get(session, Subnet, name)
+        objects.expect(subnet, expect)
         used = session.scalars(
             select(Machine.name).join(Interface).where(Interface.subnet_id == subnet.id).limit(5)
         ).all()
@@ -73,22 +88,13 @@ def remove(site: Site, actor: Actor, name: str) -> None:
 def show(site: Site, name: str) -> dict[str, Any]:
     """One subnet."""
     with read(site.engine) as session:
-        return snapshot(objects.get(session, Subnet, name))
+        return objects.view(objects.get(session, Subnet, name))
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
     """All subnets."""
     with read(site.engine) as session:
-        return [snapshot(subnet) for subnet in objects.listing(session, Subnet)]
-
-
-def containing(session: Session, ip: str) -> Subnet:
-    """The subnet that contains the address. Raises AddressOutsideSubnet."""
-    for subnet in session.scalars(select(Subnet)):
-        if contains(subnet.cidr, ip):
-            return subnet
-    known = ", ".join(f"{subnet.name} {subnet.cidr}" for subnet in session.scalars(select(Subnet).limit(5)))
-    raise AddressOutsideSubnet(f"no subnet contains {ip}" + (f"; known: {known}" if known else ""), where="ip")
+        return [objects.view(subnet) for subnet in objects.listing(session, Subnet)]
 
 
 def _refuse_overlap(session: Session, subnet: Subnet) -> None:
@@ -96,7 +102,7 @@ def _refuse_overlap(session: Session, subnet: Subnet) -> None:
         if overlaps(other.cidr, subnet.cidr):
             raise Conflict(
                 f"{subnet.cidr} overlaps subnet {other.name} ({other.cidr})",
-                where="cidr",
+                where="/cidr",
                 hint="choose another network, or remove that subnet first",
             )
 
@@ -104,35 +110,58 @@ def _refuse_overlap(session: Session, subnet: Subnet) -> None:
 def _refuse_taken_gateway(session: Session, subnet: Subnet) -> None:
     taken = session.scalar(select(Machine.name).join(Interface).where(Interface.ip == subnet.gateway))
     if subnet.gateway and taken:
-        raise AddressTaken(f"{subnet.gateway} belongs to machine {taken}", where="gateway")
+        raise AddressTaken(f"{subnet.gateway} belongs to machine {taken}", where="/gateway")
 
 
-def _apply(subnet: Subnet, fields: Mapping[str, Any]) -> None:
+def _apply(session: Session, subnet: Subnet, fields: Mapping[str, Any]) -> None:
     unknown = set(fields) - set(_CHECKS)
     if unknown:
         known = ", ".join(sorted(_CHECKS))
-        raise InvalidInput(f"a subnet has no {', '.join(sorted(unknown))}", hint=f"it has {known}")
+        raise InvalidInput(f"a subnet has no {', '.join(sorted(map(str, unknown)))}", hint=f"it has {known}")
+    before = addresses.pool(subnet).ranges
     for key, value in fields.items():
         setattr(subnet, key, _CHECKS[key](subnet, value))
+    after = addresses.pool(subnet).ranges
+    if after != before or "gateway" in fields:
+        check_ranges(after, subnet.gateway)
+    added = [each for each in after if each.kind != "static" and each not in before]
+    if added and subnet.id is not None:
+        used = addresses.used_numbers(session, subnet)
+        for extent in added:
+            refuse_covered(extent, used)
 
 
-def _gateway(subnet: Subnet, text: str | None) -> str | None:
-    if not text:
-        return None
-    gateway = normal_ip(text)
-    if not contains(subnet.cidr, gateway):
-        raise AddressOutsideSubnet(f"the gateway {gateway} is not in {subnet.cidr}", where="gateway")
-    return gateway
+def _gateway(subnet: Subnet, value: Any) -> str | None:
+    with at("/gateway"):
+        wanted = checked.text(value, "", 64)
+        if not wanted:
+            return None
+        gateway = normal_ip(wanted)
+        if not contains(subnet.cidr, gateway):
+            raise AddressOutsideSubnet(f"the gateway {gateway} is not in {subnet.cidr}")
+        return gateway
 
 
-def _ranges(subnet: Subnet, texts: Sequence[str]) -> list[dict[str, str]]:
-    ranges = [parse_range(text, subnet.cidr) for text in texts]
-    return [{"kind": each.kind, "start": each.start, "end": each.end} for each in ranges]
+def _dns(_subnet: Subnet, value: Any) -> list[str]:
+    servers = []
+    for place, each in enumerate(checked.several(value or [], "/dns", checked.MOST_SERVERS)):
+        with at(f"/dns/{place}"):
+            servers.append(normal_ip(checked.text(each, "", 64)))
+    return servers
+
+
+def _ranges(subnet: Subnet, value: Any) -> list[dict[str, str]]:
+    ranges = []
+    for place, each in enumerate(checked.several(value or [], "/ranges", checked.MOST_RANGES)):
+        with at(f"/ranges/{place}"):
+            found = parse_range(each, subnet.cidr)
+            ranges.append({"kind": found.kind, "start": found.start, "end": found.end})
+    return ranges
 
 
 def _dhcp(_subnet: Subnet, mode: str) -> str:
     if mode not in DHCP_MODES:
-        raise InvalidInput(f"{mode!r} is not a DHCP mode", where="dhcp", hint=f"choose one of {', '.join(DHCP_MODES)}")
+        raise InvalidInput(f"{mode!r} is not a DHCP mode", where="/dhcp", hint=f"choose one of {', '.join(DHCP_MODES)}")
     return mode
 
 
@@ -142,26 +171,13 @@ def _url(text: str | None, where: str) -> str:
     return (text or "").rstrip("/")
 
 
-def merged_parameters(current: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with the change put over them; a value of None removes one."""
-    refuse_markers(change, "parameters")
-    check_plain(change, "parameters")
-    merged = dict(current)
-    for name, value in change.items():
-        if value is None:
-            merged.pop(parameter_name(name), None)
-        else:
-            merged[parameter_name(name)] = value
-    return merged
-
-
 _CHECKS: Mapping[str, Callable[[Subnet, Any], Any]] = {
     "gateway": _gateway,
-    "dns": lambda _, texts: [normal_ip(text) for text in texts],
-    "domain": lambda _, text: text or None,
+    "dns": _dns,
+    "domain": lambda _, value: checked.text(value, "/domain", 253) or None,
     "dhcp": _dhcp,
     "ranges": _ranges,
-    "boot_url": lambda _, text: _url(text, "boot_url"),
-    "media_url": lambda _, text: _url(text, "media_url"),
-    "parameters": lambda subnet, change: merged_parameters(subnet.parameters, change),
+    "boot_url": lambda _, value: _url(checked.text(value, "/boot_url", 255), "/boot_url"),
+    "media_url": lambda _, value: _url(checked.text(value, "/media_url", 255), "/media_url"),
+    "parameters": lambda subnet, change: merged_parameters(subnet.parameters, change or {}),
 }

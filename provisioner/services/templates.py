@@ -23,17 +23,18 @@ def add(site: Site, actor: Actor, name: str, text: str) -> dict[str, Any]:
         return put(session, actor, name, text)
 
 
-def edit(site: Site, actor: Actor, name: str, text: str) -> dict[str, Any]:
+def edit(site: Site, actor: Actor, name: str, text: str, *, expect: str | None = None) -> dict[str, Any]:
     """Replace a template's text."""
     with write(site.engine) as session:
-        objects.get(session, Template, name)
+        objects.expect(objects.get(session, Template, name), expect)
         return put(session, actor, name, text)
 
 
-def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]:
+def rename(site: Site, actor: Actor, name: str, new_name: str, *, expect: str | None = None) -> dict[str, Any]:
     """Give a template that no profile names another name of the same kind."""
     with write(site.engine) as session:
         template = objects.get(session, Template, name)
+        objects.expect(template, expect)
         _refuse_used(session, name)
         before = snapshot(template)
         objects.refuse_taken(session, Template, template_name(new_name))
@@ -41,10 +42,11 @@ def rename(site: Site, actor: Actor, name: str, new_name: str) -> dict[str, Any]
         return objects.save(session, actor, template, before)
 
 
-def remove(site: Site, actor: Actor, name: str) -> None:
+def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) -> None:
     """Remove a template that no profile names and no template includes."""
     with write(site.engine) as session:
         template = objects.get(session, Template, name)
+        objects.expect(template, expect)
         _refuse_used(session, name)
         objects.remove(session, actor, template)
 
@@ -53,14 +55,19 @@ def show(site: Site, name: str) -> dict[str, Any]:
     """One template with its text."""
     with read(site.engine) as session:
         template = objects.get(session, Template, name)
-        return snapshot(template) | {"kind": template_kind(name), "version": template.version}
+        return objects.view(template) | {"kind": template_kind(name)}
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
     """All templates without their texts."""
     with read(site.engine) as session:
         return [
-            {"name": each.name, "kind": template_kind(each.name), "version": each.version, "bytes": len(each.text)}
+            {
+                "name": each.name,
+                "kind": template_kind(each.name),
+                "revision": objects.revision(each),
+                "bytes": len(each.text),
+            }
             for each in objects.listing(session, Template)
         ]
 

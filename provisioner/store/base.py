@@ -1,7 +1,7 @@
 """What all tables share.
 
-JSON columns hold plain data only. ``version`` counts the changes of an administered object; a change that expects
-another version is refused.
+JSON columns hold plain data only. ``version`` of an administered object is the id of the revision that last changed
+it; a change that expects another version is refused.
 """
 
 from datetime import UTC, datetime

@@ -28,6 +28,7 @@ from provisioner.store.breaker import Breaker
 _WRITES = "provisioner_writes"
 _DRY_RUN = "provisioner_dry_run"
 _TURN = "provisioner_turn"
+_HURRIED = "provisioner_hurried"
 _READING, _WRITING = "provisioner_reading", "provisioner_writing"
 _URLS = "use sqlite:////path or postgresql://user@host/name"
 _ONE_WRITER = 0x70726F76
@@ -99,8 +100,17 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that turns to writing fails at once when another writer was faster.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    begin = "BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN"
+    if not options.get(_HURRIED):
+        connection.exec_driver_sql(begin)
+        return
+    milliseconds = int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    try:
+        connection.exec_driver_sql(begin)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds}")
 
 
 @contextmanager
@@ -131,11 +141,18 @@ def write(engine: Engine) -> Iterator[Session]:
     ):
         if not is_sqlite(session):
             # One writer at a time, as on SQLite: what a transaction read is still so when it writes.
-            session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ONE_WRITER})
+            _lock_postgres(session, hurried=connection.get_execution_options().get(_HURRIED, False))
         yield session
         session.flush()
         if connection.get_execution_options().get(_DRY_RUN):
             transaction.rollback()
+
+
+def _lock_postgres(session: Session, *, hurried: bool) -> None:
+    how = "pg_try_advisory_xact_lock" if hurried else "pg_advisory_xact_lock"
+    # The waiting one answers with nothing, which is good.
+    if session.scalar(text(f"SELECT {how}(:lock)"), {"lock": _ONE_WRITER}) is False:
+        raise DatabaseUnavailable("somebody else is writing")
 
 
 @contextmanager
@@ -189,6 +206,15 @@ def _unavailable(error: DBAPIError) -> Exception:
 def dry_run(engine: Engine) -> Engine:
     """The same database, but every write is rolled back at its end: what would happen, without its happening."""
     return engine.execution_options(**{_DRY_RUN: True})
+
+
+def hurried(engine: Engine) -> Engine:
+    """The same database for writes that may as well be left out: refused at once while somebody else writes.
+
+    Such a refusal says nothing of the database's health, so no breaker takes note.
+    """
+    lock, _ = engine.get_execution_options().get(_TURN, (None, 0))
+    return engine.execution_options(**{_TURN: (lock, 0), _HURRIED: True, _WRITING: None})
 
 
 def is_sqlite(session: Session) -> bool:

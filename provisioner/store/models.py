@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from provisioner.store.base import Administered as Administered  # noqa: PLC0414
@@ -18,10 +18,10 @@ class Machine(Administered):
 
     __tablename__ = "machine"
     name: Mapped[str] = mapped_column(String(253), unique=True)
-    state: Mapped[str] = mapped_column(String(16), default="ready", index=True)
+    state: Mapped[str] = mapped_column(String(16), default="ready")
     protected: Mapped[bool] = mapped_column(default=False)
     description: Mapped[str] = mapped_column(Text, default="")
-    profile_id: Mapped[int | None] = mapped_column(ForeignKey("profile.id"), index=True)
+    profile_id: Mapped[int | None] = mapped_column(ForeignKey("profile.id"))
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     kernel_options: Mapped[list[Any]] = mapped_column(default=list)
     serial: Mapped[str | None] = mapped_column(String(255), index=True)
@@ -41,6 +41,14 @@ class Machine(Administered):
     secrets: Mapped[list["MachineSecret"]] = relationship(cascade="all, delete-orphan", order_by="MachineSecret.name")
     tags: Mapped[list["MachineTag"]] = relationship(cascade="all, delete-orphan", order_by="MachineTag.tag")
     words: Mapped["MachineWords | None"] = relationship(cascade="all, delete-orphan")
+    __table_args__ = (
+        Index("ix_machine_state_name", "state", "name"),
+        Index("ix_machine_profile_id_name", "profile_id", "name"),
+        Index("ix_machine_protected_name", "protected", "name"),
+        Index("ix_machine_created_at_id", "created_at", "id"),
+        Index("ix_machine_updated_at_id", "updated_at", "id"),
+        Index("ix_machine_flagged", "name", sqlite_where=text("flag <> ''"), postgresql_where=text("flag <> ''")),
+    )
 
 
 class MachineTag(Base):
@@ -49,7 +57,7 @@ class MachineTag(Base):
     __tablename__ = "machine_tag"
     machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(64), primary_key=True)
-    __table_args__ = (Index("ix_machine_tag_tag", "tag"),)
+    __table_args__ = (Index("ix_machine_tag_tag_machine_id", "tag", "machine_id"),)
 
 
 class MachineWords(Base):
@@ -68,11 +76,13 @@ class Interface(Base):
     machine_id: Mapped[int] = mapped_column(ForeignKey("machine.id", ondelete="CASCADE"), index=True)
     position: Mapped[int] = mapped_column(default=0)
     name: Mapped[str] = mapped_column(String(64), default="")
-    mac: Mapped[str] = mapped_column(String(59), unique=True)
+    mac: Mapped[str | None] = mapped_column(String(59), unique=True)
+    """None while nobody knows it: its address is kept for the machine."""
     ip: Mapped[str | None] = mapped_column(String(39), unique=True)
-    subnet_id: Mapped[int | None] = mapped_column(ForeignKey("subnet.id"), index=True)
+    subnet_id: Mapped[int | None] = mapped_column(ForeignKey("subnet.id"))
     machine: Mapped[Machine] = relationship(back_populates="interfaces")
     subnet: Mapped["Subnet | None"] = relationship()
+    __table_args__ = (Index("ix_interface_subnet_id_machine_id", "subnet_id", "machine_id"),)
 
 
 class MachineSecret(Base):
@@ -179,7 +189,7 @@ class Build(Base):
     machine_id: Mapped[int | None] = mapped_column(ForeignKey("machine.id", ondelete="SET NULL"))
     machine_name: Mapped[str] = mapped_column(String(253))
     number: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16), default="armed", index=True)
+    state: Mapped[str] = mapped_column(String(16), default="armed")
     sealed: Mapped[dict[str, Any]]
     """Every input: revisions, hashes, resolved parameters with provenance."""
     armed_at: Mapped[datetime] = mapped_column(default=now)
@@ -194,7 +204,10 @@ class Build(Base):
     attempts: Mapped[list["Attempt"]] = relationship(
         back_populates="build", cascade="all, delete-orphan", order_by="Attempt.number"
     )
-    __table_args__ = (Index("uq_build_machine_id_number", "machine_id", "number", unique=True),)
+    __table_args__ = (
+        Index("uq_build_machine_id_number", "machine_id", "number", unique=True),
+        Index("ix_build_state_id", "state", "id"),
+    )
 
 
 class SealedFile(Base):
@@ -301,6 +314,8 @@ class Revision(Base):
     __table_args__ = (
         Index("ix_revision_kind_object_id", "kind", "object_id"),
         Index("ix_revision_kind_name", "kind", "name"),
+        Index("ix_revision_at", "at"),
+        Index("ix_revision_actor_id", "actor", "id"),
     )
 
 

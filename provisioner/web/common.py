@@ -38,10 +38,11 @@ def source() -> str:
     return normal_ip(request.remote_addr or "0.0.0.0")  # noqa: S104 - the text of an address, not bound
 
 
-def problem(error: ProvisionerError, status_code: int | None = None) -> Response:
-    """An error of ours as problem+json (RFC 9457)."""
+def problem(error: ProvisionerError, status_code: int | None = None, *, pointer: str = "") -> Response:
+    """An error of ours as problem+json (RFC 9457); ``pointer`` is the JSON pointer of the bad field in the body."""
     code = status_code or error.status
-    body = {"type": "about:blank", "title": HTTPStatus(code).phrase, "status": code, **error.as_dict()}
+    said = error.as_dict() | {"pointer": pointer}
+    body = {**said, "type": "about:blank", "title": HTTPStatus(code).phrase, "status": code}
     return Response(json.dumps(body), code, content_type="application/problem+json")
 
 
@@ -67,8 +68,10 @@ def _http(error: HTTPException) -> Response:
         "detail": detail,
         "hint": hint,
         "where": "",
+        "pointer": "",
     }
-    return Response(json.dumps(body), code, content_type="application/problem+json")
+    headers = [header for header in error.get_headers() if header[0] in {"Allow", "Retry-After"}]
+    return Response(json.dumps(body), code, headers, content_type="application/problem+json")
 
 
 def _health() -> dict[str, str]:

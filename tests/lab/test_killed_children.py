@@ -24,6 +24,7 @@ MOMENTS = (
     (r" dhcp ", "dhcp"),
     (r" script ", "tftp"),
     (r" answer ", "boot"),
+    (r" disk ", "worker"),
     (r" image .*25 %", "media"),
     (r" image .*50 %", "boot"),
     (r" built ", "admin"),
