@@ -1,9 +1,10 @@
 """Machines as files: CSV, YAML and JSON, read strictly and written so that reading gives the same back.
 
 CSV has a row a machine, for spreadsheets: the first interface in ``mac``, ``ip``, ``nic`` (its name) and ``subnet``,
-the second in ``mac2``, ``ip2`` and so on; ``tags`` and ``kernel_options`` are words; ``param.NAME`` is a parameter,
-JSON or else a text. An empty cell changes nothing, ``-`` empties the field. A cell that a spreadsheet would run as a
-formula is written with an apostrophe before it, and read without.
+the second in ``mac2``, ``ip2`` and so on; an ``ip`` of ``next:lab`` is the next free one of the subnet lab. ``tags`` and
+``kernel_options`` are words, tags with spaces or commas between; ``param.NAME`` is a parameter, JSON or else a text. An
+empty cell changes nothing, ``-`` empties the field. A cell that a spreadsheet would run as a formula is written with an
+apostrophe before it, and read without.
 """
 
 import csv
@@ -17,7 +18,7 @@ from typing import Any
 
 from provisioner.core.content import dump_yaml, load_yaml
 from provisioner.core.fields import MOST_INTERFACES
-from provisioner.core.machineinput import READERS
+from provisioner.core.machineinput import NEXT, READERS
 from provisioner.errors import MalformedContent, ProvisionerError, TooLarge
 
 FORMATS = ("csv", "yaml", "json")
@@ -27,6 +28,7 @@ MOST_MACHINES = 10_000
 _NICS = {"mac": "mac", "ip": "ip", "nic": "name", "subnet": "subnet"}
 _NIC_COLUMN = re.compile(r"(mac|ip|nic|subnet)([2-9]|[1-9][0-9])?")
 _WORDS = ("tags", "kernel_options")
+_BETWEEN = {"tags": re.compile(r"[\s,;]+"), "kernel_options": re.compile(r"\s+")}
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _PLAIN = ("name", "profile", "description", "serial", "uuid", "inventory", "local_boot")
 _FIRST = ("name", "mac", "ip", "profile", "tags", "serial", "uuid", "inventory", "description", "local_boot")
@@ -176,13 +178,20 @@ def _machine(columns: Sequence[str], row: Sequence[str], where: str) -> dict[str
             error.where = f"{where} {column}"
             raise
     if nics:
-        machine["interfaces"] = [nics.get(number, {}) for number in range(1, max(nics) + 1)]
+        machine["interfaces"] = [_nic(nics.get(number, {})) for number in range(1, max(nics) + 1)]
     return machine
+
+
+def _nic(cells: dict[str, str | None]) -> dict[str, str | None]:
+    """``next:lab`` in the column ``ip`` is the next free address of the subnet lab, as on the command line."""
+    word, _, subnet = (cells.get("ip") or "").partition(":")
+    return cells | {"ip": NEXT, "subnet": subnet} if word == NEXT and subnet else cells
 
 
 def _field(column: str, text: str | None) -> Any:
     if column in _WORDS:
-        return (text or "").split()
+        # People part tags with commas too; a kernel option holds some of its own (console=ttyS0,115200n8).
+        return [word for word in _BETWEEN[column].split(text or "") if word]
     if column in ("protected", "retired"):
         if text is None or text.strip().lower() not in _FLAGS:
             raise MalformedContent(f"{text!r:.80} is neither true nor false", hint="write true or false")

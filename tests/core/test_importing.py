@@ -129,3 +129,12 @@ def test_csv_of_spreadsheets() -> None:
     assert found.places == ["line 2"]
     cleared = importing.read(b"name,profile,tags,param.x,description\na,-,-,-,'-\n", "csv", "f").machines
     assert cleared == [{"name": "a", "profile": None, "tags": [], "parameters": {"x": None}, "description": "-"}]
+
+
+def test_csv_as_people_write_it() -> None:
+    text = b'name,mac,ip,tags,kernel_options\nn1,525400000001,next:lab,"web,db; rack-1 x",console=ttyS0,115200n8\n'
+    text = text.replace(b"console=ttyS0,115200n8", b'"console=ttyS0,115200n8 quiet"')
+    [machine] = importing.read(text, "csv", "f.csv").machines
+    assert machine["interfaces"] == [{"mac": "525400000001", "ip": "next", "subnet": "lab"}]
+    assert machine["tags"] == ["web", "db", "rack-1", "x"]
+    assert machine["kernel_options"] == ["console=ttyS0,115200n8", "quiet"]
