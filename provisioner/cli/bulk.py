@@ -80,7 +80,7 @@ def import_(
             click.confirm("Apply this plan?", abort=True)
         with _progress() as progress:
             done = plans.apply(plan["id"], progress)
-        click.echo(f"{len(done['created'])} machines added, {len(done['changed'])} changed")
+        click.echo(f"machines added: {len(done['created'])}, changed: {len(done['changed'])}")
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Machines as files: CSV, YAML and JSON, read strictly and written so that reading gives the same back.
 
 CSV has a row a machine, for spreadsheets: the first interface in ``mac``, ``ip``, ``nic`` (its name) and ``subnet``,
-the second in ``mac2``, ``ip2`` and so on; an ``ip`` of ``next:lab`` is the next free one of the subnet lab. ``tags`` and
+the second in ``mac2``, ``ip2`` and so on; ``next:lab`` in ``ip`` is the next free one of the subnet lab. ``tags`` and
 ``kernel_options`` are words, tags with spaces or commas between; ``param.NAME`` is a parameter, JSON or else a text. An
 empty cell changes nothing, ``-`` empties the field. A cell that a spreadsheet would run as a formula is written with an
 apostrophe before it, and read without.

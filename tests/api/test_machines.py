@@ -1,5 +1,6 @@
 """Machines through the API: the whole life of one, upsert by identity, and two administrators at once."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,6 +138,19 @@ def test_a_build_is_started_followed_and_cancelled(api: Api, world: World) -> No
     assert api.ask("GET", f"/builds/{again.json()['id']}/diff").json()["diff"] == ""
     stream = api.ask("GET", f"{place}/events", headers={"Accept": "text/event-stream"}).text()
     assert "event: armed" in stream and stream.rstrip().endswith('data: {"state": "cancelled"}')
+
+
+def test_s72_a_loop_that_arms_builds_is_slowed_down(world: World) -> None:
+    world.ready()
+    world.machine("web02", "52:54:00:12:34:57", "127.0.2.12")
+    few = world.site.settings.model_copy(update={"builds_per_minute": 1})
+    api = Api(replace(world.site, settings=few))
+    assert api.ask("POST", "/machines/web01/builds", {}).status == 201
+    second = api.ask("POST", "/machines/web02/builds", {})
+    assert (second.status, second.json()["code"]) == (429, "too-many")
+    assert 1 <= int(second.response.headers["Retry-After"]) <= 61
+    assert api.ask("GET", "/machines/web02").json()["state"] == "ready", "nothing was armed"
+    assert api.ask("POST", "/machines/web02/builds", {}, role="operator").status == 201, "others are not slowed down"
 
 
 def test_render_and_boot_explain(api: Api, world: World) -> None:

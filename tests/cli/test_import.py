@@ -53,7 +53,7 @@ def test_it_shows_the_plan_asks_and_applies(lab: Site, file: Path) -> None:
     )
     assert "2 machines: 2 to add, 0 to change\n" in refused.stdout
     done = run(lab, "machine", "import", str(file), stdin="y\n")
-    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 machines added, 0 changed")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "machines added: 2, changed: 0")
     assert [each["description"] for each in snapshots(lab)] == ["=1+1", "Grüße"]
     again = run(lab, "machine", "import", str(file))
     assert (again.exit_code, again.stdout) == (0, "2 machines: 0 to add, 0 to change, 2 unchanged\n")
