@@ -1,11 +1,13 @@
 """The document says all that there is, and the page shows it without anything from elsewhere."""
 
+import json
 import re
 
 from asking import Api, table
+from pydantic import BaseModel
 
 from provisioner.errors import InvalidInput
-from provisioner.web.api import document
+from provisioner.web.api import document, examples
 from provisioner.web.api.openapi import PREFIX
 from provisioner.web.api.shapes.common import Body
 
@@ -89,3 +91,13 @@ def test_errors_say_what_the_document_says() -> None:
     said = InvalidInput("x").as_dict() | {"pointer": ""}
     assert set(said) <= set(problem["properties"])
     assert set(problem["required"]) == {*said, "type", "title", "status"}
+
+
+def test_every_body_and_answer_has_an_example_that_its_shape_takes() -> None:
+    for operation in table():
+        shapes = [operation.body, operation.answer if isinstance(operation.answer, type) else None]
+        for shape in shapes:
+            if shape is not None and issubclass(shape, BaseModel):
+                example = examples.of(shape)
+                shape.model_validate_json(json.dumps(example), strict=True)
+                assert set(example) == set(shape.model_fields), operation.id

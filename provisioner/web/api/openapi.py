@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from provisioner import __version__
 from provisioner.errors import ProvisionerError, TooMany
+from provisioner.web.api import examples
 from provisioner.web.api.operations import Operation
 from provisioner.web.api.shapes.common import Problem
 
@@ -120,7 +121,7 @@ def _links(operations: Sequence[Operation]) -> _Links:
 
 
 def _content(model: type[BaseModel]) -> dict[str, Any]:
-    return {"schema": {"$ref": _REF.format(model=model.__name__)}}
+    return {"schema": {"$ref": _REF.format(model=model.__name__)}, "example": examples.of(model)}
 
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -234,10 +235,10 @@ def _headers(operation: Operation) -> dict[str, Any]:
 
 
 def _problem(status: int, errors: Sequence[type[ProvisionerError]]) -> dict[str, Any]:
-    examples = {error.code: {"value": _example(error, status)} for error in errors}
-    content: dict[str, Any] = _content(Problem)
-    if examples:
-        content["examples"] = examples
+    shown = {error.code: {"value": _example(error, status)} for error in errors}
+    content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=Problem.__name__)}}
+    if shown:
+        content["examples"] = shown
     words = "; ".join(f"{error.code}: {(error.__doc__ or '').splitlines()[0].rstrip('.')}" for error in errors)
     return {
         "description": words or HTTPStatus(status).phrase,

@@ -19,7 +19,10 @@ class WebhookChange(Body):
     enabled: bool = True
     description: Text = ""
     secret: Annotated[str, Field(min_length=16, max_length=255)] = Field(
-        "", validate_default=False, description="the key that signs its deliveries; never shown"
+        "",
+        validate_default=False,
+        description="the key that signs its deliveries; never shown",
+        examples=["a key of 16 or more"],
     )
 
 
