@@ -128,7 +128,8 @@ class Errors(click.Group):
 
 def show_error(error: ProvisionerError) -> None:
     """What happened, where, and the next step, on standard error."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    # Without `emoji=False` the ":CD:" of a fingerprint or a MAC comes out as a picture of a disc.
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     place = f"{spoken(error.where)}: " if error.where else ""
     console.print(f"[red]error[/red] \\[{error.code}] {_literal(place + error.message)}")
     if error.hint:
@@ -178,7 +179,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], form: str, columns: Sequence[s
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     # On a pipe nothing is wrapped or cut: the next program reads whole lines.
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDE, no_color=True)
+    console = Console(emoji=False) if sys.stdout.isatty() else Console(width=_WIDE, no_color=True, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.upper().replace("_", " "), overflow="fold")

@@ -145,7 +145,7 @@ def _bytes(text: str, where: str) -> int:
 @contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
     """Progress of making and removing the world: a bar on a terminal, a line for each thing done elsewhere."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     if not console.is_terminal:
         yield _line_when_done
         return
