@@ -42,6 +42,7 @@ class ProfileContent(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     handoff: dict[str, Any] | None = None
     local_boot: str | None = None
+    tested_with: str = ""
 
     def fields(self) -> dict[str, Any]:
         """The content as the store keeps it, all but name and parent."""
@@ -54,6 +55,7 @@ class ProfileContent(BaseModel):
             "parameters": self.parameters,
             "handoff": self.handoff,
             "local_boot": self.local_boot,
+            "tested_with": self.tested_with,
         }
 
 
@@ -168,7 +170,7 @@ def _check_values(content: ProfileContent) -> None:
     object_name(content.name)
     for name in content.parameters:
         parameter_name(name)
-    for key in ("parameters", "handoff", "description"):
+    for key in ("parameters", "handoff", "description", "tested_with"):
         refuse_markers(getattr(content, key), key)
         check_plain(getattr(content, key), key)
     check_kernel_options(content.kernel_options, "kernel_options")

@@ -39,11 +39,28 @@ FAMILIES = {
     "rocky": "kickstart",
     "alma": "kickstart",
     "centos": "kickstart",
+    "oracle": "kickstart",
     "fedora": "kickstart",
     "debian": "preseed",
     "ubuntu": "autoinstall",
+    "sles": "autoyast",
+    "opensuse": "autoyast",
+    "esxi": "esxi",
+    "fcos": "ignition",
+    "flatcar": "ignition",
 }
 """The family of answer file that each os's installer reads."""
+
+VALIDATED, STRUCTURAL = "validated", "structure-checked"
+TIERS = {
+    "kickstart": VALIDATED,
+    "preseed": VALIDATED,
+    "autoinstall": VALIDATED,
+    "autoyast": STRUCTURAL,
+    "esxi": STRUCTURAL,
+    "ignition": STRUCTURAL,
+}
+"""How far a family's answer files are proved: by the family's own tool, or by our own check of their structure."""
 
 
 def family_of(os: str) -> str:

@@ -1,7 +1,7 @@
 """The Jinja environment in which hostile templates run.
 
 This is the inner of two walls: ``confined`` puts the whole of it in a process with limits. Here nothing is reachable
-but frozen plain data, a short list of filters, and ``range``.
+but frozen plain data, a short list of filters, ``range``, and ``fail``.
 """
 
 import re
@@ -32,6 +32,10 @@ _REFUSED_ATTRIBUTES = frozenset({"mro", "encode", "translate", "maketrans", "exp
 
 class LimitReached(ValueError):
     """A template asked for something larger than it may have."""
+
+
+class TemplateRefuses(ValueError):
+    """A template called ``fail``."""
 
 
 class MissingVariable(jinja2.UndefinedError):
@@ -84,6 +88,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         self.globals.clear()
         self.globals["range"] = safe_range
+        self.globals["fail"] = fail
         self.filters = {name: call for name, call in self.filters.items() if name in _FILTERS} | {
             name: _of_defined(call) for name, call in QUOTING.items()
         }
@@ -127,6 +132,11 @@ class _Sources(jinja2.BaseLoader):
 
     def list_templates(self) -> list[str]:
         return sorted(self._sources)
+
+
+def fail(message: str) -> None:
+    """End the rendering with this message, for a combination that a template cannot write. Raises TemplateRefuses."""
+    raise TemplateRefuses(str(message)[:1000])
 
 
 def _of_defined(call: Filter) -> Filter:

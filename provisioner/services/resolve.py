@@ -230,7 +230,6 @@ def _interface(each: Mapping[str, Any], subnet: Mapping[str, Any] | None) -> dic
         "gateway": subnet["gateway"] if subnet else None,
         "dns": list(subnet["dns"]) if subnet else [],
         "domain": subnet["domain"] if subnet else None,
-        "vlan": None,
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from provisioner import handoff
+from provisioner.core import network, storage
 from provisioner.core.firmware import family_of
 from provisioner.core.markers import BUILD_URLS
 from provisioner.core.names import template_kind
@@ -173,12 +174,15 @@ def _validated(gathered: Gathered, wanted: Mapping[str, str], files: Mapping[str
 
 def render_context(gathered: Gathered, loaded: Payload, *, number: int, secrets: tuple[str, ...]) -> dict[str, Any]:
     """What templates see: plain data only."""
+    parameters = gathered.resolved.plain_parameters()
     return {
         "machine": dict(gathered.machine) | {"interfaces": [dict(each) for each in gathered.interfaces]},
+        "network": {"links": network.layout(gathered.interfaces, parameters)},
+        "storage": storage.layout(parameters),
         "profile": dict(gathered.profile),
         "distro": _distro(gathered, loaded),
         "image": _image(gathered),
-        "parameters": gathered.resolved.plain_parameters(),
+        "parameters": parameters,
         "kernel_options": gathered.resolved.plain_kernel_options(),
         "build": {"number": number, "id": f"{gathered.machine['name']}/{number}"},
         "urls": dict(BUILD_URLS),
@@ -213,6 +217,10 @@ def _distro(gathered: Gathered, loaded: Payload) -> dict[str, Any] | None:
         "tree": tree or None,
         "kernel_url": media_url(loaded.kernel),
         "initrd_url": media_url(loaded.initrd),
+        "files": {
+            role: media_url(media.Stored(file["sha256"], file["size"], file["name"]))
+            for role, file in distro.get("files", {}).items()
+        },
     }
 
 

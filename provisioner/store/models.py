@@ -128,6 +128,11 @@ class Template(Administered):
     __tablename__ = "template"
     name: Mapped[str] = mapped_column(String(96), unique=True)
     text: Mapped[str] = mapped_column(Text)
+    """What is in force; empty while no text of it was ever good."""
+    draft: Mapped[str | None] = mapped_column(Text)
+    """A later text that fails, kept for its author and never served."""
+    problems: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What is wrong with the draft: ``where``, ``message`` and ``hint`` each."""
 
 
 class Distro(Administered):
@@ -144,6 +149,8 @@ class Distro(Administered):
     initrd_name: Mapped[str] = mapped_column(String(128))
     tree: Mapped[str] = mapped_column(String(1024), default="")
     """A URL, or an absolute path of this host that media serves under the distro's name."""
+    files: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Further files of the media store, by role (``iso``, ``rootfs``): ``sha256``, ``name``, ``size`` each."""
 
 
 class Image(Administered):
@@ -176,6 +183,7 @@ class Profile(Administered):
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     handoff: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     local_boot: Mapped[str | None] = mapped_column(String(32))
+    tested_with: Mapped[str | None] = mapped_column(Text)
     source: Mapped[str | None] = mapped_column(Text)
     """The YAML it was loaded from, so that export gives back the same bytes; None once changed by other means."""
     parent: Mapped["Profile | None"] = relationship(remote_side="Profile.id")

@@ -30,6 +30,10 @@ def snapshot(thing: Administered) -> dict[str, Any]:
     shown = {field: getattr(thing, field) for field in fields}
     if isinstance(thing, Distro | Image):
         shown["version"] = thing.os_version
+    if isinstance(thing, Distro):
+        shown["files"] = thing.files or {}
+    if isinstance(thing, Template) and thing.draft is not None:
+        shown |= {"draft": thing.draft, "problems": thing.problems or []}
     if isinstance(thing, User):
         # Not the hash, but that there is another one: who sets a password leaves a revision.
         shown |= {"expires_at": _moment(thing.expires_at), "password": f"{MASK} {_fingerprint(thing.password_hash)}"}
@@ -93,4 +97,5 @@ def _profile(profile: Profile) -> dict[str, Any]:
         "parameters": profile.parameters,
         "handoff": profile.handoff,
         "local_boot": profile.local_boot,
+        "tested_with": profile.tested_with or "",
     }

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from provisioner.core import network, storage
+
 ROOT = Path(__file__).resolve().parents[2]
 BOOT = "@@provisioner:boot_url@@"
 URLS = {
@@ -40,9 +42,23 @@ def profile(name: str) -> dict[str, Any]:
     return above | own | {"parameters": above.get("parameters", {}) | own.get("parameters", {})}
 
 
+NETWORKS: dict[str, dict[str, Any]] = {
+    "dhcp": {},
+    "static": {"network": "static", "installer_network": "static"},
+    "bond-vlan": {
+        "network": "static",
+        "links": [
+            {"name": "bond0", "kind": "bond", "over": "all", "mode": "802.3ad"},
+            {"name": "bond0.30", "kind": "vlan", "over": "bond0", "id": 30, "addresses": ["10.0.30.11/24"]},
+        ],
+    },
+}
+"""The parameters of the networks that every shipped profile is rendered for."""
+
+
 def machine(static: bool = False) -> dict[str, Any]:
     """A machine with two interfaces; ``static``: both with addresses."""
-    first = {"name": "eth0", "mac": "52:54:00:12:34:56", "domain": "example.com", "subnet": "lab", "vlan": None}
+    first = {"name": "eth0", "mac": "52:54:00:12:34:56", "domain": "example.com", "subnet": "lab"}
     second = first | {"name": "eth1", "mac": "52:54:00:12:34:57", "subnet": "storage"}
     empty = {"ip": None, "prefix": None, "netmask": None, "gateway": None, "dns": []}
     if static:
@@ -66,19 +82,26 @@ def machine(static: bool = False) -> dict[str, Any]:
     }
 
 
-def context(name: str = "rocky9", *, static: bool = False, **changes: Any) -> dict[str, Any]:
-    """The whole context for a shipped profile; ``changes`` replace top-level keys, ``parameters`` are merged."""
+def context(name: str = "rocky9", *, static: bool = False, links: str = "", **changes: Any) -> dict[str, Any]:
+    """The whole context for a shipped profile; ``changes`` replace top-level keys, ``parameters`` are merged.
+
+    ``links`` is one of ``NETWORKS``; ``static`` is short for that one.
+    """
     shipped = profile(name)
-    parameters = shipped["parameters"] | changes.pop("parameters", {})
-    if static:
-        parameters |= {"network": "static", "installer_network": "static"}
+    links = links or ("static" if static else "dhcp")
+    parameters = shipped["parameters"] | NETWORKS[links] | changes.pop("parameters", {})
     distro = None
     if name in DISTROS:
         os, version, family, tree = DISTROS[name]
         distro = {"name": f"{os}-{version}", "os": os, "version": version, "arch": "x86_64", "family": family}
-        distro |= {"tree": tree, "kernel_url": "http://x/vmlinuz", "initrd_url": "http://x/initrd.img"}
+        distro |= {"tree": tree, "kernel_url": "http://x/vmlinuz", "initrd_url": "http://x/initrd.img", "files": {}}
+    booted = changes.pop("machine", None) or machine(links != "dhcp")
+    if links == "bond-vlan":
+        booted["interfaces"][1] |= {"ip": None, "prefix": None, "netmask": None}
     return {
-        "machine": machine(static),
+        "machine": booted,
+        "network": {"links": network.layout(booted["interfaces"], parameters)},
+        "storage": storage.layout(parameters),
         "profile": {"name": name, "description": shipped["description"], "local_boot": "auto"},
         "distro": distro,
         "image": None,

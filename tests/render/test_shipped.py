@@ -203,7 +203,7 @@ def hostile_contexts(name: str) -> list[dict[str, Any]]:
             context(name, parameters=PARAMETERS, machine=machine() | {field: value})
             for field in ("name", "hostname", "fqdn")
         ]
-        changes: list[dict[str, Any]] = [{field: value} for field in ("timezone", "locale", "keyboard", "disk")]
+        changes: list[dict[str, Any]] = [{field: value} for field in ("timezone", "locale", "keyboard")]
         changes += [{"packages": [value, "tmux"]}, {"ntp": [value]}, {"ssh_keys": [value]}]
         changes += [{"users": [PARAMETERS["users"][0] | {"name": value}]}]
         contexts += [context(name, parameters=PARAMETERS | change) for change in changes]

@@ -3,8 +3,8 @@
 import pytest
 
 from provisioner.errors import AnswerInvalid
-from provisioner.render import validate as module
 from provisioner.render.validate import Finding, kickstart_version, validate
+from provisioner.render.validate import programs as module
 
 KICKSTART = "lang en_US.UTF-8\nrootpw --lock\n%pre\necho hello\n%end\n%packages\n@core\n%end\n"
 PRESEED = "d-i debian-installer/locale string en_US.UTF-8\nd-i keyboard-configuration/xkb-keymap select us\n"

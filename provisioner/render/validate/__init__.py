@@ -1,0 +1,50 @@
+"""Rendered answer files, held against the grammar of the installer that will read them.
+
+A syntax error is the admin's, at once, with its line; never the installer's in the middle of the night.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from provisioner.errors import AnswerInvalid
+from provisioner.render.validate import autoinstall, kickstart, preseed
+from provisioner.render.validate.kickstart import syntax as kickstart_version
+from provisioner.render.validate.preseed import PRESEED_SCRIPT
+from provisioner.render.validate.programs import Finding, shell
+
+__all__ = ["PRESEED_SCRIPT", "Finding", "findings", "kickstart_version", "validate"]
+
+_CHECKS: Mapping[str, Callable[[str, str, str], Iterator[Finding]]] = {
+    "kickstart": kickstart.check,
+    "preseed": lambda text, _os, _version: preseed.check(text),
+    "autoinstall": lambda text, _os, _version: autoinstall.check(text),
+    "script": lambda text, _os, _version: shell(text, 0),
+}
+
+
+def findings(kind: str, text: str, *, os: str, version: str) -> list[Finding]:
+    """All that is wrong with, or odd in, an answer file of this kind.
+
+    ``kind`` is the template's (``kickstart``, ``preseed``, ``autoinstall``, ``script``, ...); kinds without a
+    validator give none.
+    """
+    check = _CHECKS.get(kind)
+    return [] if check is None else list(check(text, os, version))
+
+
+def validate(kind: str, text: str, *, os: str, version: str, template: str) -> list[Finding]:
+    """The warnings about an answer file of this kind; AnswerInvalid if there is any error.
+
+    ``template`` names the file in messages.
+    """
+    found = findings(kind, text, os=os, version=version)
+    errors = [each for each in found if each.level == "error"]
+    if errors:
+        raise AnswerInvalid(f"the rendered file is wrong: {_summary(errors)}", where=template)
+    return found
+
+
+def _summary(errors: list[Finding]) -> str:
+    lines = [str(error) for error in errors[:5]]
+    if len(errors) > 5:
+        lines.append(f"and {len(errors) - 5} more")
+    return "; ".join(lines)
