@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import structlog
+import zygote
 from postgres import running, sql
 from world import ACTOR, World
 
@@ -167,15 +168,7 @@ class Served:
 
     def cli(self, *arguments: str, stdin: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; the exit code must be ``code`` unless that is None."""
-        done = subprocess.run(
-            [sys.executable, "-m", "provisioner", *arguments],
-            env=os.environ | self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = zygote.run(arguments, os.environ | self.environment, stdin)
         assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -124,14 +124,15 @@ def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def processes(state: Path) -> dict[int, str]:
-    """All processes of this service, which its state directory in their environment tells."""
+    """All processes of this service, which its state directory in their environment tells, with each child's name."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             environment = (entry / "environ").read_bytes()
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            name = (entry / "comm").read_text().strip()
         except OSError:
             continue
         if f"PROVISIONER_STATE_DIR={state}".encode() + b"\0" in environment + b"\0" and " serve" in line:
-            found[int(entry.name)] = line
+            found[int(entry.name)] = name.removeprefix("prov-") if name.startswith("prov-") else "serve"
     return found

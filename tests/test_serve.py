@@ -1,7 +1,6 @@
 """`provisioner serve`: children that die come back, and nothing is left when it ends."""
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -35,14 +34,13 @@ def masters(served: Served) -> dict[str, int]:
     """The direct children by name."""
     assert served.process is not None
     found = {}
-    for pid, line in processes(served.state).items():
-        name = re.search(r"--only (\w+)", line)
+    for pid, name in processes(served.state).items():
         try:
             parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
         except OSError:  # it ended since it was listed
             continue
-        if name and int(parent) == served.process.pid:
-            found[name.group(1)] = pid
+        if name != "serve" and int(parent) == served.process.pid:
+            found[name] = pid
     return found
 
 

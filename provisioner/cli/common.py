@@ -34,6 +34,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _WIDE = 4000
 # What changes with every change is no change.
 _MOVING = frozenset({"revision", "updated_at"})
+DRY_RUN = "(dry run: nothing was changed)"
 FORMATS = ("table", "json", "yaml", "csv")
 
 
@@ -234,6 +235,12 @@ def print_object(thing: Mapping[str, Any], form: str) -> None:
 
 def print_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *, dry_run: bool) -> None:
     """What a change does, as a diff; for ``--dry-run`` and as the receipt of a change."""
+    if show_change(before, after, "nothing would change" if dry_run else "nothing changed") and dry_run:
+        click.echo(DRY_RUN)
+
+
+def show_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, none: str) -> bool:
+    """A change as a diff, or ``none``; whether there is any."""
     old, new = (
         yaml.safe_dump({key: value for key, value in side.items() if key not in _MOVING}, sort_keys=False).splitlines()
         if side
@@ -243,12 +250,10 @@ def print_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
     lines = list(difflib.unified_diff(old, new, "now", "then", lineterm="", n=0))[2:]
     shown = [line for line in lines if not line.startswith("@@")]
     if not shown:
-        click.echo("nothing would change" if dry_run else "nothing changed")
-        return
+        click.echo(none)
     for line in shown:
         click.secho(line, fg="green" if line.startswith("+") else "red")
-    if dry_run:
-        click.echo("(dry run: nothing was changed)")
+    return bool(shown)
 
 
 def parameters(given: Sequence[str], unset: Sequence[str] = ()) -> dict[str, Any]:

@@ -1,7 +1,13 @@
 """`provisioner distro`."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import click
 
+from provisioner.cli.client import server
 from provisioner.cli.common import (
     Context,
     given,
@@ -14,6 +20,8 @@ from provisioner.cli.common import (
 )
 from provisioner.cli.nouns import add_changes_of_name
 from provisioner.core.choices import ARCHES
+from provisioner.core.mediatree import Answers
+from provisioner.errors import InvalidInput
 
 COLUMNS = ("name", "os", "version", "arch", "kernel_name", "initrd_name", "tree")
 
@@ -28,7 +36,7 @@ def distro() -> None:
 @pass_context
 def list_(context: Context, /, form: str) -> None:
     """List all distros."""
-    empty = "No distros yet: provisioner distro add --help shows how to register one"
+    empty = "No distros yet: provisioner distro import ISO, or provisioner distro add --help"
     print_rows(context.client.distros.every(), form, COLUMNS, empty)
 
 
@@ -43,23 +51,137 @@ def show(context: Context, /, name: str, form: str) -> None:
 
 @distro.command()
 @click.argument("name")
-@click.option("--os", required=True, help="rocky, rhel, alma, centos, fedora, debian or ubuntu.")
-@click.option("--version", required=True, help="Such as 9.6.")
-@click.option("--arch", type=click.Choice(ARCHES), default="x86_64", show_default=True)
-@click.option("--kernel", required=True, metavar="FILE|URL", help="Copied into the media store.")
-@click.option("--initrd", required=True, metavar="FILE|URL", help="Copied into the media store.")
+@click.option("--url", metavar="URL", help="A tree on a mirror: it says itself what it is and where its kernel is.")
+@click.option("--os", help="rocky, rhel, alma, centos, fedora, debian or ubuntu.")
+@click.option("--version", help="Such as 9.6.")
+@click.option("--arch", type=click.Choice(ARCHES), help="[default: x86_64]")
+@click.option("--kernel", metavar="FILE|URL", help="Copied into the media store.")
+@click.option("--initrd", metavar="FILE|URL", help="Copied into the media store.")
 @click.option("--tree", default="", metavar="URL|DIR", help="Install tree or mirror; media serves a directory.")
+@click.option("--iso", default="", metavar="FILE|URL", help="Ubuntu: the live-server ISO, which its installer loads.")
+@click.option("--rootfs", default="", metavar="FILE|URL", help="Fedora CoreOS: the live system's root file system.")
 @pass_context
-def add(context: Context, /, name: str, **options: str) -> None:
+def add(context: Context, /, name: str, url: str | None, **options: str | None) -> None:
     """Register a distro; kernel and initrd are fetched now, and kept by their SHA-256.
 
+    With --url all else is found there (.treeinfo, or Debian's dists/); what you say besides comes first. Without it
+    --os, --version, --kernel and --initrd are needed. `distro import` takes an ISO or a directory.
+
     \b
-    Example:
+    Examples:
+      provisioner distro add rocky-9.6 --url http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
+      provisioner distro add debian-12 --url http://deb.debian.org/debian --version 12
       provisioner distro add rocky-9.6 --os rocky --version 9.6 --kernel images/pxeboot/vmlinuz \\
           --initrd images/pxeboot/initrd.img --tree http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
+      provisioner distro add ubuntu-24.04 --os ubuntu --version 24.04 --kernel casper/vmlinuz \\
+          --initrd casper/initrd --iso ubuntu-24.04.3-live-server-amd64.iso
     """
-    added = context.client.distros.add(name, options, progress_bar(name))
-    click.echo(f"distro {name} added: kernel {added['kernel_sha256'][:12]}, initrd {added['initrd_sha256'][:12]}")
+    if url is not None:
+        _add_from_url(context, name, url, options)
+        return
+    for wanted in ("os", "version", "kernel", "initrd"):
+        if options[wanted] is None:
+            raise click.UsageError(f"Missing option '--{wanted}' (or '--url', where it is found).")
+    added = context.client.distros.add(name, given(**{"arch": ARCHES[0]} | given(**options)), progress_bar(name))
+    _print_added(added)
+
+
+def _add_from_url(context: Context, name: str, url: str, options: dict[str, str | None]) -> None:
+    from provisioner.services import mediaimport  # noqa: PLC0415 - the services, only where they are here
+
+    if options.pop("tree"):
+        raise click.UsageError("--url is the tree: leave --tree out.")
+    if [options.pop(role) for role in ("iso", "rootfs")] != ["", ""]:
+        raise click.UsageError(f"--url without --iso and --rootfs; then: provisioner distro edit {name} --iso FILE|URL")
+    if server.is_remote():
+        raise InvalidInput(
+            "a server of which this is the client does not look into trees",
+            where="--url",
+            hint="run it on the server, or give --os, --version, --kernel URL, --initrd URL and --tree URL",
+        )
+    answers = Answers(**given(**options))
+    with _bars() as progress:
+        added, medium = mediaimport.add_from_url(context.site, context.actor, name, url, answers, progress)
+    click.echo(f"found by {medium.found_by}: {medium.os} {medium.version} {medium.arch}")
+    _print_added(added)
+    _print_next(mediaimport.fitting(context.site, name), name)
+
+
+def _print_added(added: Mapping[str, Any]) -> None:
+    files = {"kernel": added["kernel_sha256"], "initrd": added["initrd_sha256"]}
+    files |= {role: file["sha256"] for role, file in (added.get("files") or {}).items()}
+    click.echo(f"distro {added['name']} added: {', '.join(f'{role} {sha[:12]}' for role, sha in files.items())}")
+
+
+@distro.command("import")
+@click.argument("source", metavar="ISO|DIRECTORY", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="What to call it  [default: OS-VERSION, such as rocky-9.6]")
+@click.option("--os", default="", help="When the medium does not say it.")
+@click.option("--version", default="", help="When the medium does not say it.")
+@click.option("--arch", default="", help="When the medium does not say it.")
+@click.option("--kernel", default="", metavar="PATH", help="Another kernel: a path in it, an absolute path, or a URL.")
+@click.option("--initrd", default="", metavar="PATH", help="Another initrd: likewise.")
+@click.option("--sha256", default="", metavar="HEX", help="What the ISO must have, as its maker publishes it.")
+@pass_context
+def import_(context: Context, /, source: Path, name: str, sha256: str, **options: str) -> None:
+    """Register a distro from its installation medium: an ISO image, or a directory with the same files.
+
+    The medium says itself what it is (.treeinfo, .disk/info, casper/, media.1/, boot.cfg). It is unpacked without root
+    and without mounting by a process that can do nothing else; nothing in it is run. Served as /media/NAME/. If the
+    import fails or is killed, nothing of it is seen.
+
+    \b
+    Examples:
+      provisioner distro import Rocky-9.6-x86_64-dvd.iso --sha256 $(cut -d' ' -f1 Rocky-9.6-x86_64-dvd.iso.sha256)
+      provisioner distro import /usr/lib/debian-installer/images/12/amd64/text
+      provisioner distro import strange.iso --os rhel --version 9.6 --kernel boot/vmlinuz --initrd boot/initrd.img
+    """
+    from provisioner.services import mediaimport  # noqa: PLC0415 - the services, only where they are here
+
+    site = context.site
+    with _bars() as progress:
+        imported = mediaimport.import_medium(
+            site, context.actor, source, name=name, answers=Answers(**options), sha256=sha256, progress=progress
+        )
+    thing, medium, written = imported.distro, imported.medium, imported.written
+    click.echo(f"distro {thing['name']} imported: {medium.os} {medium.version} {medium.arch}, by {medium.found_by}")
+    click.echo(f"  SHA-256  {imported.sha256}" + ("" if source.is_file() else "  (of all names and contents)"))
+    click.echo(f"  kernel   {medium.kernel}  {thing['kernel_sha256'][:12]}")
+    click.echo(f"  initrd   {medium.initrd}  {thing['initrd_sha256'][:12]}")
+    for role, file in (thing.get("files") or {}).items():
+        click.echo(f"  {role:<8} {file['name']}  {file['sha256'][:12]}")
+    if thing["tree"]:
+        click.echo(f"  tree     /media/{thing['name']}/  ({written.files} files, {written.size >> 20} MiB)")
+    if written.left_out:
+        click.echo(f"  left out: {', '.join(map(repr, written.left_out))} (links that lead out of it, or devices)")
+    for note in medium.notes:
+        click.secho(f"note: {note}", fg="yellow")
+    _print_next(imported.profiles, str(thing["name"]))
+
+
+def _print_next(profiles: Sequence[str], name: str) -> None:
+    if profiles:
+        click.echo(f"profiles that fit: {', '.join(profiles)}")
+        click.echo(f"next: provisioner machine edit MACHINE --profile {profiles[0]}")
+    else:
+        click.echo("no profile fits yet")
+        click.echo(
+            f"next: provisioner profile add NAME --distro {name} --template TEMPLATE  (provisioner template list)"
+        )
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A progress line for each thing that is done, on a terminal; nothing on a pipe."""
+    bars: dict[str, Callable[[int, int | None], None]] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        bar = bars.get(what) or progress_bar(what)
+        if bar is not None:
+            bars[what] = bar
+            bar(done, total or None)
+
+    yield show if progress_bar("") is not None else None
 
 
 @distro.command()
@@ -69,6 +191,8 @@ def add(context: Context, /, name: str, **options: str) -> None:
 @click.option("--kernel", metavar="FILE|URL", help="Another kernel.")
 @click.option("--initrd", metavar="FILE|URL", help="Another initrd.")
 @click.option("--tree", metavar="URL|DIR", help="Another install tree.")
+@click.option("--iso", metavar="FILE|URL", help="Another ISO; empty: none.")
+@click.option("--rootfs", metavar="FILE|URL", help="Another root file system; empty: none.")
 @pass_context
 def edit(context: Context, /, name: str, **options: str | None) -> None:
     """Change a distro; sealed builds keep the files they were sealed with."""
@@ -77,4 +201,10 @@ def edit(context: Context, /, name: str, **options: str | None) -> None:
     print_change(before, after, dry_run=False)
 
 
-add_changes_of_name(distro, lambda client: client.distros)
+def _kept(removed: Mapping[str, Any]) -> str:
+    if "/media/trees/" not in removed["tree"]:
+        return ""
+    return f"its tree stays for builds that were sealed with it; when none needs it: rm -r {removed['tree']}"
+
+
+add_changes_of_name(distro, lambda client: client.distros, _kept)

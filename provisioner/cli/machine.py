@@ -21,6 +21,7 @@ from provisioner.cli.common import (
     print_rows,
 )
 from provisioner.cli.nouns import add_changes_of_name, as_of_option
+from provisioner.cli.radius import print_rehearsed, rehearsal_option
 from provisioner.core.addresses import normal_mac
 from provisioner.core.lifecycle import MachineState
 from provisioner.core.localboot import WAYS
@@ -196,9 +197,10 @@ def add(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any
       provisioner machine add 'n[001-040]' --ip 10.0.2.1+ --profile rocky9
     """
     interfaces = _interfaces(changes)
-    added = context.changing(dry_run).machines.add_row(name, {"interfaces": interfaces or [], **fields(changes)})
+    changing = context.changing(dry_run)
+    added = changing.machines.add_row(name, {"interfaces": interfaces or [], **fields(changes)})
     if dry_run and len(added) == 1:
-        print_change(None, added[0], dry_run=True)
+        print_rehearsed(None, added[0], changing)
     elif form != "table":
         if len(added) == 1:
             print_object(added[0], form)
@@ -239,8 +241,9 @@ def _say_added(after: dict[str, Any]) -> None:
     help="A secret for its builds from a file (- is standard input); root_password is hashed. NAME= removes it.",
 )
 @dry_run_option
+@rehearsal_option
 @pass_context
-def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, **changes: Any) -> None:
+def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, form: str, **changes: Any) -> None:
     """Change a machine. --mac and --interface replace all interfaces it had; --add-interface adds one.
 
     A machine whose MAC was not known keeps its address when it is given its --mac.
@@ -261,13 +264,17 @@ def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, **chan
         interfaces = [*_without(before, minus), *plus]
     wanted = fields(changes) | _tagged(before["tags"], tags)
     wanted |= {} if interfaces is None else {"interfaces": interfaces}
-    changing = context.changing(dry_run).machines
+    client = context.changing(dry_run)
+    changing = client.machines
     after = changing.edit(name, wanted, before["revision"])
     for text in secrets:
         changing.set_secret(name, *_secret(text))
     if clear_flag:
         changing.clear_flag(name)
-    print_change(before, after if dry_run else changing.show(name), dry_run=dry_run)
+    if dry_run:
+        print_rehearsed(before, after, client, form)
+    else:
+        print_change(before, changing.show(name), dry_run=False)
 
 
 def _without(machine: dict[str, Any], macs: Sequence[str]) -> list[Interface]:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import click
 
-from provisioner.cli.client.protocol import Client, Noun
-from provisioner.cli.common import Command, Context, dry_run_option, pass_context, print_change
+from provisioner.cli.client.protocol import Client, Noun, Thing
+from provisioner.cli.common import Command, Context, dry_run_option, pass_context
+from provisioner.cli.radius import print_rehearsed
 from provisioner.core.asof import as_of
 
 
@@ -24,8 +25,13 @@ def as_of_option(command: Command) -> Command:
     )(command)
 
 
-def add_changes_of_name(group: click.Group, noun: Callable[[Client], Noun]) -> None:
-    """Give the noun ``rename`` and ``remove``, each with ``--dry-run``, for the object as it was shown."""
+def add_changes_of_name(
+    group: click.Group, noun: Callable[[Client], Noun], left: Callable[[Thing], str] | None = None
+) -> None:
+    """Give the noun ``rename`` and ``remove``, each with ``--dry-run``, for the object as it was shown.
+
+    ``left`` says what of a removed object stays, if anything does.
+    """
     word = group.name
 
     @group.command("rename", help=f"Give the {word} another name; what refers to it follows, or refuses.")
@@ -35,9 +41,10 @@ def add_changes_of_name(group: click.Group, noun: Callable[[Client], Noun]) -> N
     @pass_context
     def rename_(context: Context, /, name: str, new_name: str, dry_run: bool) -> None:
         before = noun(context.client).show(name)
-        after = noun(context.changing(dry_run)).rename(name, new_name, before["revision"])
+        changing = context.changing(dry_run)
+        after = noun(changing).rename(name, new_name, before["revision"])
         if dry_run:
-            print_change(before, before | {"name": after["name"]}, dry_run=True)
+            print_rehearsed(before, before | {"name": after["name"]}, changing)
         else:
             click.echo(f"{word} {before['name']} is now {after['name']}")
 
@@ -50,8 +57,11 @@ def add_changes_of_name(group: click.Group, noun: Callable[[Client], Noun]) -> N
         before = noun(context.client).show(name)
         if not yes and not dry_run:
             click.confirm(f"Remove {word} {before['name']}?", abort=True)
-        noun(context.changing(dry_run)).remove(name, before["revision"])
+        changing = context.changing(dry_run)
+        noun(changing).remove(name, before["revision"])
         if dry_run:
-            print_change(before, None, dry_run=True)
+            print_rehearsed(before, None, changing)
         else:
             click.echo(f"{word} {before['name']} removed")
+            if left is not None and left(before):
+                click.echo(left(before))

@@ -1,5 +1,6 @@
 """`provisioner profile`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from provisioner.cli.common import (
     print_rows,
 )
 from provisioner.cli.nouns import add_changes_of_name, as_of_option
+from provisioner.cli.radius import print_rehearsed, rehearsal_option
 from provisioner.core.content import load_yaml
 from provisioner.core.localboot import WAYS
 from provisioner.errors import MalformedContent
@@ -97,7 +99,14 @@ def explain(context: Context, /, name: str, form: str) -> None:
       provisioner profile explain web01
     """
     rows = context.client.machines.explain(name)["values"]
+    if form in {"table", "csv"}:
+        # A list of mappings, such as `links`, is read as it is written, not as words with commas between.
+        rows = [row | {"value": _spelled(row["value"])} for row in rows]
     print_rows(rows, form, ("what", "name", "value", "source", "overrides"), f"{name} has no values")
+
+
+def _spelled(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 @profile.command()
@@ -114,9 +123,10 @@ def add(context: Context, /, name: str, file: Path | None, dry_run: bool, **chan
       provisioner profile add rocky9-web --parent rocky9 --param 'packages=[nginx]'
     """
     data = _from_file(file, name) if file else {}
-    after = context.changing(dry_run).profiles.add(name, data | _data(changes))
+    changing = context.changing(dry_run)
+    after = changing.profiles.add(name, data | _data(changes))
     if dry_run:
-        print_change(None, after, dry_run=True)
+        print_rehearsed(None, after, changing)
     else:
         click.echo(f"profile {name} added; assign it: provisioner machine edit MACHINE --profile {name}")
 
@@ -136,17 +146,24 @@ def _from_file(file: Path, name: str) -> dict[str, Any]:
 @click.argument("name")
 @_shared
 @dry_run_option
+@rehearsal_option
 @pass_context
-def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
+def edit(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any) -> None:
     """Change a profile. What builds were sealed with does not change.
+
+    With --dry-run every machine that inherits from it is rendered as it is and as it would be.
 
     \b
     Example:
       provisioner profile edit rocky9 --param timezone=Europe/Berlin --dry-run
     """
     before = context.client.profiles.show(name)
-    after = context.changing(dry_run).profiles.edit(name, _data(changes), before["revision"])
-    print_change(before, after, dry_run=dry_run)
+    changing = context.changing(dry_run)
+    after = changing.profiles.edit(name, _data(changes), before["revision"])
+    if dry_run:
+        print_rehearsed(before, after, changing, form)
+    else:
+        print_change(before, after, dry_run=False)
 
 
 add_changes_of_name(profile, lambda client: client.profiles)

@@ -34,36 +34,31 @@ def _without_password(url: str) -> str:
 
 
 @click.command()
-@click.option("--only", hidden=True)
-@click.option("--fd", type=int, hidden=True)
 @pass_context
-def serve(context: Context, /, only: str | None, fd: int | None) -> None:
+def serve(context: Context) -> None:
     """Run everything: boot plane, media, admin plane, TFTP; DHCP only where a subnet asks for it.
 
     Each is a process of its own, watched and restarted. Stop it with Ctrl-C or SIGTERM.
     """
     from provisioner import serve as serving  # noqa: PLC0415 - no other command needs the servers
 
-    if only:
-        serving.run_child(context.settings, only, fd)
-        return
-    raise SystemExit(serving.run(context.settings, [*_again(context)]))
-
-
-def _again(context: Context) -> list[str]:
-    """The arguments that give a child this process's settings."""
-    arguments = ["--config", str(context.config)] if context.config else []
-    return arguments + (["--state-dir", str(context.settings.state_dir)] if context.flags else [])
+    raise SystemExit(serving.run(context.settings))
 
 
 @click.command()
+@click.option("--templates", is_flag=True, help="Validate what every profile renders too: a second or so for each.")
 @output_option
 @pass_context
-def check(context: Context, /, form: str) -> None:
-    """Say what is wrong or missing, why it matters, and the remedy. Exit code 1 if there is an error."""
+def check(context: Context, /, templates: bool, form: str) -> None:
+    """Say what is wrong or missing, why it matters, and the remedy. Exit code 1 if there is an error.
+
+    \b
+    Example:
+      provisioner check --templates
+    """
     from provisioner.services import check as checks  # noqa: PLC0415 - only this command works with the database of this host
 
-    findings = checks.run(context.site)
+    findings = checks.run(context.site, templates=templates)
     if form != "table":
         print_rows([vars(finding) for finding in findings], form, ("level", "what", "why", "remedy"), "")
     for finding in findings if form == "table" else []:

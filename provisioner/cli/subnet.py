@@ -18,6 +18,7 @@ from provisioner.cli.common import (
     print_rows,
 )
 from provisioner.cli.nouns import add_changes_of_name
+from provisioner.cli.radius import print_rehearsed, rehearsal_option
 from provisioner.core.addresses import range_parts
 from provisioner.core.choices import DHCP_MODES
 
@@ -137,9 +138,10 @@ def add(context: Context, /, name: str, cidr: str, dry_run: bool, **changes: Any
       provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1 --dhcp authoritative
       provisioner subnet add lab --cidr 10.0.2.0/24 --range static:10.0.2.10-10.0.2.99 --range 10.0.2.100-10.0.2.199
     """
-    after = context.changing(dry_run).subnets.add(name, {"cidr": cidr, **_fields(changes)})
+    changing = context.changing(dry_run)
+    after = changing.subnets.add(name, {"cidr": cidr, **_fields(changes)})
     if dry_run:
-        print_change(None, after, dry_run=True)
+        print_rehearsed(None, after, changing)
         return
     click.echo(f"subnet {name} added, DHCP {after['dhcp']}")
     if after["dhcp"] == "proxy":
@@ -154,17 +156,22 @@ def add(context: Context, /, name: str, cidr: str, dry_run: bool, **changes: Any
 @click.argument("name")
 @_shared
 @dry_run_option
+@rehearsal_option
 @pass_context
-def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
-    """Change a subnet.
+def edit(context: Context, /, name: str, dry_run: bool, form: str, **changes: Any) -> None:
+    """Change a subnet. With --dry-run every machine in it is rendered as it is and as it would be.
 
     \b
     Example:
       provisioner subnet edit lab --dhcp external --dry-run
     """
     before = context.client.subnets.show(name)
-    after = context.changing(dry_run).subnets.edit(name, _fields(changes), before["revision"])
-    print_change(before, after, dry_run=dry_run)
+    changing = context.changing(dry_run)
+    after = changing.subnets.edit(name, _fields(changes), before["revision"])
+    if dry_run:
+        print_rehearsed(before, after, changing, form)
+    else:
+        print_change(before, after, dry_run=False)
 
 
 def _fields(changes: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from provisioner.core.names import object_name, parameter_name, template_name
 from provisioner.core.parameters import check_kernel_options, check_plain
 from provisioner.errors import MalformedContent, ProvisionerError
 
-_LONG, _MANY = 1 << 16, 50
+_LONG, _MANY, _DEEPEST = 1 << 16, 50, 200
 
 
 class Selector(BaseModel):
@@ -95,15 +95,24 @@ class _FastLoader(_Once, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type
 
 
 def _alias(event: Any) -> yaml.YAMLError:
-    return yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+    return _refused("aliases are not allowed", event)
+
+
+def _refused(problem: str, event: Any) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
 
 def _load(text: str) -> Any:
     if len(text) < _LONG:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    depth = 0
     for event in yaml.parse(text, Loader=_FastLoader):
         if isinstance(event, yaml.events.AliasEvent):
             raise _alias(event)
+        # libyaml's time grows with the square of the depth: minutes for a megabyte of brackets.
+        depth += isinstance(event, yaml.events.CollectionStartEvent) - isinstance(event, yaml.events.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise _refused(f"nested deeper than {_DEEPEST}", event)
     return yaml.load(text, Loader=_FastLoader)  # noqa: S506 - a SafeLoader
 
 
@@ -155,13 +164,13 @@ def check_profile(data: dict[str, Any], where: str, text: str = "") -> ProfileCo
         key = ".".join(str(part) for part in first["loc"][:2])
         raise MalformedContent(
             f"{key}: {first['msg']}",
-            where=_place(where, text, str(first["loc"][0]) if first["loc"] else ""),
+            where=place(where, text, str(first["loc"][0]) if first["loc"] else ""),
             hint=f"a profile has the keys {', '.join(ProfileContent.model_fields)}",
         ) from error
     try:
         _check_values(content)
     except ProvisionerError as error:
-        error.where = _place(where, text, error.where or "name")
+        error.where = place(where, text, error.where or "name")
         raise
     return content
 
@@ -180,7 +189,7 @@ def _check_values(content: ProfileContent) -> None:
         raise MalformedContent("a profile has a distro or an image, not both", where="image", hint="leave one out")
 
 
-def _place(where: str, text: str, key: str) -> str:
+def place(where: str, text: str, key: str) -> str:
     """``where`` with the line on which the top-level key stands, if it does."""
     for number, line in enumerate(text.splitlines(), 1):
         if key and line.startswith(f"{key}:"):

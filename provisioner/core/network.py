@@ -4,12 +4,13 @@ Plain data in, plain data out, the same for every family of answer file: templat
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import netaddr
 
-from provisioner.errors import InvalidInput
+from provisioner.core.addresses import looks_like_mac, normal_ip, normal_mac
+from provisioner.errors import InvalidInput, MalformedAddress, MalformedMac
 
 Data = Mapping[str, Any]
 METHODS = ("dhcp", "static")
@@ -25,8 +26,13 @@ BOND_MODES = (
 )
 _WHERE = "parameters.links"
 _KEYS = frozenset({"name", "kind", "over", "mode", "id", "address_of", "addresses", "gateway", "dns", "mtu", "dhcp"})
+_KINDS_OF_KEY = {"over": KINDS[1:], "mode": ("bond",), "id": ("vlan",)}
+# The kernel refuses bonds over bonds and bridges over bridges; a bond over VLANs is never what was meant.
+_BELOW = {"bond": ("ethernet",), "vlan": ("ethernet", "bond", "bridge"), "bridge": ("ethernet", "bond", "vlan")}
 # IFNAMSIZ is 16 with its NUL; the kernel refuses "/" and spaces, and scripts get no other odd characters.
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,14}")
+# The kernel has files of these names where it keeps the settings of links; `all` means every interface here.
+_RESERVED = frozenset({"all", "default", "lo", "bonding_masters"})
 
 
 def layout(interfaces: Sequence[Data], parameters: Data) -> list[dict[str, Any]]:
@@ -36,29 +42,50 @@ def layout(interfaces: Sequence[Data], parameters: Data) -> list[dict[str, Any]]
     interface with an address gets it) and ``links``, a list of mappings with ``name``, ``kind`` (``bond``, ``vlan``,
     ``bridge``; ``ethernet`` adds to an interface) and:
 
-    - ``over``: the interface or link below, by name or MAC; a list for bonds and bridges, ``all`` for every interface;
+    - ``over``: the interface or link below, by name or MAC; a list for bonds and bridges, ``all`` for every interface
+      (bonds take interfaces, VLANs no VLANs, bridges no bridges);
     - ``mode``: of a bond, ``802.3ad`` (LACP) unless said; ``id``: of a VLAN, 1 to 4094;
     - ``address_of``: the interface whose address this link gets; unless said it climbs from an interface through the
       bonds and bridges over it, never into a VLAN;
-    - ``addresses`` (with prefix, IPv4 or IPv6), ``gateway`` (a text or a list), ``dns``, ``mtu``, ``dhcp`` (a boolean).
+    - ``addresses`` (with prefix, IPv4 or IPv6), ``gateway`` (a text or a list), ``dns``, ``mtu``, ``dhcp`` (true asks
+      here too, false never).
 
-    Each link of the answer has ``name``, ``kind``, ``mac`` (of interfaces), ``over`` (names), ``carries`` (whether
-    another is built over it), ``mode``, ``vlan``, ``mtu``, ``dhcp``, ``addresses`` (``ip``, ``prefix``, ``netmask``,
-    ``version``), ``gateways`` (at most one an IP version in the whole layout), ``dns`` and ``domain``. Raises
-    InvalidInput that names the link.
+    Each link of the answer has ``name``, ``kind``, ``mac`` (of interfaces), ``over`` (names), ``carries`` (true for a
+    part of a bond or bridge, ``vlan`` when only VLANs are built over it, else false), ``mode``, ``vlan``, ``mtu``,
+    ``dhcp``, ``addresses`` (``ip``, ``prefix``, ``netmask``, ``version``), ``gateways`` (at most one an IP version in
+    the whole layout), ``dns`` and ``domain``. A part of a bond or bridge has no addresses. An interface without a
+    name is called ``nic0`` by its place. Raises InvalidInput that names the link.
     """
     method = parameters.get("network", "dhcp")
     if method not in METHODS:
         raise InvalidInput(f"network is dhcp or static, not {str(method)[:40]!r}", where="parameters.network")
-    links = {each["name"]: _ethernet(each) for each in interfaces}
-    if len(links) != len(interfaces):
-        raise InvalidInput("two interfaces have the same name", where="interfaces", hint="give each its own")
-    wanted = _checked(parameters.get("links") or [])
-    for each in wanted:
-        _add(links, each, interfaces)
-    _address(links, interfaces, wanted, method)
-    _route(links, interfaces)
+    nics = [{**each, "name": each.get("name") or f"nic{place}"} for place, each in enumerate(interfaces)]
+    links = {each["name"]: _ethernet(each) for each in nics}
+    for each in nics:
+        if sum(other["name"] == each["name"] for other in nics) > 1:
+            raise InvalidInput(
+                f"two interfaces are called {each['name'][:40]!r}",
+                where="interfaces",
+                hint="give each a name of its own",
+            )
+    wanted = [_named_by_mac(each, nics) for each in _checked(parameters.get("links") or [])]
+    _refuse_twice(wanted)
+    for asked in wanted:
+        _add(links, asked, nics)
+    _address(links, nics, wanted, method)
+    _route(links, nics)
+    _refuse_odd(links)
     return list(links.values())
+
+
+def _named_by_mac(each: Data, nics: Sequence[Data]) -> Data:
+    return {**each, "name": _resolved(each["name"], nics)} if each.get("kind", "ethernet") == "ethernet" else each
+
+
+def _refuse_twice(wanted: Sequence[Data]) -> None:
+    for place, each in enumerate(wanted):
+        if each["name"] in {other["name"] for other in wanted[:place]}:
+            raise InvalidInput("this name stands twice", where=f"{_WHERE}: {each['name']}", hint="give each its own")
 
 
 def _ethernet(interface: Data) -> dict[str, Any]:
@@ -90,22 +117,26 @@ def _checked(given: Any) -> list[Data]:
             raise InvalidInput(
                 f"{odd[0][:40]!r} is no key of a link", where=where, hint=f"keys: {', '.join(sorted(_KEYS))}"
             )
-        if not _NAME.fullmatch(each["name"]):
+        named = _NAME.fullmatch(each["name"]) and each["name"] not in _RESERVED
+        if each.get("kind", "ethernet") != "ethernet" and not named:
             raise InvalidInput(
                 f"{each['name'][:40]!r} cannot be the name of a link",
                 where=where,
-                hint="at most 15 of a-z, 0-9, dot, hyphen and underscore, a letter first",
+                hint="at most 15 of a-z, 0-9, dot, hyphen and underscore, a letter first; not all, default or lo",
             )
     return list(given)
 
 
-def _add(links: dict[str, dict[str, Any]], each: Data, interfaces: Sequence[Data]) -> None:
+def _add(links: dict[str, dict[str, Any]], each: Data, nics: Sequence[Data]) -> None:
     name, kind = each["name"], each.get("kind", "ethernet")
     where = f"{_WHERE}: {name}"
     if kind not in KINDS:
         raise InvalidInput(
             f"{str(kind)[:40]!r} is not a kind of link", where=where, hint=f"choose one of {', '.join(KINDS)}"
         )
+    for key, kinds in _KINDS_OF_KEY.items():
+        if key in each and kind not in kinds:
+            raise InvalidInput(f"`{key}` means nothing here: kind is {kind}", where=where, hint=f"it is for {kinds[0]}")
     if kind == "ethernet":
         if name not in links or links[name]["kind"] != "ethernet":
             raise InvalidInput("the machine has no such interface", where=where, hint="kind: bond, vlan or bridge")
@@ -114,38 +145,67 @@ def _add(links: dict[str, dict[str, Any]], each: Data, interfaces: Sequence[Data
         raise InvalidInput("this name is taken by another link", where=where, hint="give each its own")
     else:
         link = _link(name, kind)
-        link["over"] = _below(links, each, interfaces, where)
+        link["over"] = _below(links, each, nics, where)
     _options(link, each, where)
     links[name] = link
 
 
-def _named(links: Mapping[str, Data], over: Any, interfaces: Sequence[Data]) -> list[str]:
+def _resolved(text: Any, nics: Sequence[Data]) -> str:
+    """The name of the interface that is meant, by its name or its MAC in any spelling; else the text as it is."""
+    name = str(text)
+    if name in {each["name"] for each in nics} or not looks_like_mac(name):
+        return name
+    try:
+        mac = normal_mac(name)
+        return next((str(each["name"]) for each in nics if each.get("mac") and normal_mac(each["mac"]) == mac), name)
+    except MalformedMac:  # all zeros, or a group address: nobody's
+        return name
+
+
+def _below(links: dict[str, dict[str, Any]], each: Data, nics: Sequence[Data], where: str) -> list[str]:
+    over = each.get("over")
     if over == "all":
-        return [name for name, link in links.items() if link["kind"] == "ethernet"]
-    names = [over] if isinstance(over, str) else over if isinstance(over, list | tuple) else []
-    by_mac = {str(interface["mac"]).lower(): interface["name"] for interface in interfaces}
-    return [by_mac.get(str(name).lower(), str(name)) for name in names]
-
-
-def _below(links: dict[str, dict[str, Any]], each: Data, interfaces: Sequence[Data], where: str) -> list[str]:
-    names = _named(links, each.get("over"), interfaces)
+        names = [name for name, link in links.items() if link["kind"] == "ethernet"]
+    else:
+        given = [over] if isinstance(over, str) else over if isinstance(over, list | tuple) else []
+        names = [_resolved(name, nics) for name in given]
     if not names:
         raise InvalidInput("it is built over nothing", where=where, hint="over: all, or names of interfaces and links")
-    for name in names:
+    for place, name in enumerate(names):
         if name not in links:
             raise InvalidInput(
-                f"there is no {str(name)[:40]!r} to build it over",
+                f"there is no {name[:40]!r} to build it over",
                 where=where,
-                hint=f"known so far: {', '.join(links)}; a link stands after those it is built over",
+                hint=f"known so far: {', '.join(links) or 'none'}; a link stands after those it is built over",
             )
+        if name in names[:place]:
+            raise InvalidInput(f"{name} stands twice in `over`", where=where, hint="name it once")
+        _refuse_misuse(links, each["kind"], name, where)
     if each["kind"] == "vlan" and len(names) != 1:
         raise InvalidInput("a VLAN is built over one link", where=where, hint="over: bond0")
-    taken = [name for name in names if links[name]["carries"] is True and each["kind"] != "vlan"]
-    if taken:
-        raise InvalidInput(f"{taken[0]} is already part of another link", where=where, hint="use it once")
     for name in names:
-        links[name]["carries"] = links[name]["carries"] or ("vlan" if each["kind"] == "vlan" else True)
+        links[name]["carries"] = True if each["kind"] != "vlan" else links[name]["carries"] or "vlan"
     return names
+
+
+def _refuse_misuse(links: Mapping[str, Data], kind: str, name: str, where: str) -> None:
+    """A link has one bond or bridge over it; VLANs stand beside a bridge, but never beside a bond."""
+    if links[name]["kind"] not in _BELOW[kind]:
+        raise InvalidInput(
+            f"a {kind} is not built over a {links[name]['kind']}, which {name} is",
+            where=where,
+            hint=f"a {kind} is built over {' or '.join(_BELOW[kind])}",
+        )
+    above = [each for each in links.values() if name in each["over"]]
+    for each in above:
+        if (kind == "vlan" and each["kind"] == "bond") or (kind != "vlan" and each["kind"] != "vlan"):
+            raise InvalidInput(f"{name} is already part of {each['name']}", where=where, hint=f"over: {each['name']}")
+        if kind == "bond":
+            raise InvalidInput(
+                f"{name} is already below the VLAN {each['name']}",
+                where=where,
+                hint=f"build {each['name']} over the bond, after it",
+            )
 
 
 def _options(link: dict[str, Any], each: Data, where: str) -> None:
@@ -166,7 +226,7 @@ def _options(link: dict[str, Any], each: Data, where: str) -> None:
     link["addresses"] = [_network(text, where) for text in _texts(each, "addresses", where)]
     link["gateways"] = [_ip(text, where) for text in _texts(each, "gateway", where)]
     link["dns"] = [_ip(text, where) for text in _texts(each, "dns", where)]
-    if each.get("dhcp") not in {None, True, False}:
+    if not isinstance(each.get("dhcp"), bool | None):
         raise InvalidInput("dhcp is true or false", where=where)
     link["dhcp"] = bool(each.get("dhcp"))
 
@@ -181,18 +241,27 @@ def _texts(each: Data, key: str, where: str) -> list[str]:
 
 def _ip(text: str, where: str) -> str:
     try:
-        return str(netaddr.IPAddress(text, flags=netaddr.INET_PTON))
-    except (netaddr.AddrFormatError, ValueError) as error:
-        raise InvalidInput(f"{text[:60]!r} is not an address", where=where) from error
+        ip = normal_ip(text)
+    except MalformedAddress as error:
+        error.where = where
+        raise
+    address = netaddr.IPAddress(ip)
+    if address.is_multicast() or int(address) in {0, 0xFFFFFFFF if address.version == 4 else 0}:
+        raise InvalidInput(f"{text[:60]!r} is no address of one host", where=where, hint="write that of a host")
+    return ip
 
 
 def _network(text: str, where: str) -> dict[str, Any]:
     ip, slash, prefix = text.partition("/")
     address = netaddr.IPAddress(_ip(ip, where))
-    if not slash or not prefix.isdigit() or int(prefix) > (32 if address.version == 4 else 128):
+    most = 32 if address.version == 4 else 128
+    if not slash or not re.fullmatch(r"[0-9]{1,3}", prefix) or not 1 <= int(prefix) <= most:
         raise InvalidInput(
             f"{text[:60]!r} needs its prefix", where=where, hint="write 192.0.2.11/24 or 2001:db8::11/64"
         )
+    network = netaddr.IPNetwork(f"{address}/{prefix}")
+    if int(prefix) < most - 1 and address in {network.network, network.broadcast}:
+        raise InvalidInput(f"{text[:60]!r} is its network's own address", where=where, hint="write that of this host")
     return _with_prefix(str(address), int(prefix))
 
 
@@ -201,25 +270,41 @@ def _with_prefix(ip: str, prefix: int) -> dict[str, Any]:
     return {"ip": ip, "prefix": prefix, "netmask": str(network.netmask), "version": network.version}
 
 
-def _address(links: dict[str, dict[str, Any]], interfaces: Sequence[Data], wanted: Iterable[Data], method: str) -> None:
+def _address(links: dict[str, dict[str, Any]], nics: Sequence[Data], wanted: Sequence[Data], method: str) -> None:
     """Put each interface's address, or the question for one, on the link that it belongs to."""
-    claimed = {}
-    for each in wanted:
-        if each.get("address_of") is not None:
-            if each["address_of"] not in {interface["name"] for interface in interfaces}:
-                raise InvalidInput(
-                    f"address_of: the machine has no interface {str(each['address_of'])[:40]!r}",
-                    where=f"{_WHERE}: {each['name']}",
-                )
-            claimed[each["address_of"]] = each["name"]
-    for place, interface in enumerate(interfaces):
-        link = links[claimed.get(interface["name"]) or _top(links, interface["name"])]
-        link["domain"] = link["domain"] or interface.get("domain")
-        if method == "static" and interface.get("ip"):
-            link["addresses"].append(_with_prefix(interface["ip"], interface["prefix"]))
-            link["dns"] += [server for server in interface.get("dns") or [] if server not in link["dns"]]
-        elif method == "dhcp" and place == 0 and not link["addresses"]:
+    claimed = _claimed(wanted, nics)
+    silent = {each["name"] for each in wanted if each.get("dhcp") is False}
+    for place, nic in enumerate(nics):
+        link = links[claimed.get(nic["name"]) or _top(links, nic["name"])]
+        link["domain"] = link["domain"] or nic.get("domain")
+        if method == "static" and nic.get("ip") and nic.get("prefix") is not None:
+            ip = normal_ip(nic["ip"])
+            if ip not in {address["ip"] for address in link["addresses"]}:
+                link["addresses"].append(_with_prefix(ip, nic["prefix"]))
+            link["dns"] += [server for server in nic.get("dns") or [] if server not in link["dns"]]
+        elif method == "dhcp" and place == 0 and not link["addresses"] and link["name"] not in silent:
             link["dhcp"] = True
+
+
+def _claimed(wanted: Sequence[Data], nics: Sequence[Data]) -> dict[str, str]:
+    """Which link asks for which interface's address by ``address_of``."""
+    claimed: dict[str, str] = {}
+    for each in wanted:
+        if each.get("address_of") is None:
+            continue
+        where, name = f"{_WHERE}: {each['name']}", _resolved(each["address_of"], nics)
+        if name not in {nic["name"] for nic in nics}:
+            raise InvalidInput(
+                f"address_of: the machine has no interface {name[:40]!r}",
+                where=where,
+                hint=f"it has {', '.join(nic['name'] for nic in nics) or 'none'}",
+            )
+        if name in claimed:
+            raise InvalidInput(
+                f"address_of: {claimed[name]} has the address of {name} already", where=where, hint="say it once"
+            )
+        claimed[name] = each["name"]
+    return claimed
 
 
 def _top(links: Mapping[str, Data], name: str) -> str:
@@ -228,22 +313,57 @@ def _top(links: Mapping[str, Data], name: str) -> str:
     return name if above is None else _top(links, above)
 
 
-def _route(links: dict[str, dict[str, Any]], interfaces: Sequence[Data]) -> None:
+def _route(links: dict[str, dict[str, Any]], nics: Sequence[Data]) -> None:
     """One default route an IP version: what a link says itself, else that of the first interface with a gateway."""
-    taken = set()
+    holders: dict[int, str] = {}
     for link in links.values():
-        kept = []
         for gateway in link["gateways"]:
             version = netaddr.IPAddress(gateway).version
-            if version not in taken:
-                taken.add(version)
-                kept.append(gateway)
-        link["gateways"] = kept
-    for interface in interfaces:
-        gateway, ip = interface.get("gateway"), interface.get("ip")
-        if not gateway or not ip or (version := netaddr.IPAddress(gateway).version) in taken:
+            if version in holders:
+                raise InvalidInput(
+                    f"a second IPv{version} gateway, after that of {holders[version]}",
+                    where=f"{_WHERE}: {link['name']}",
+                    hint="a system has one default route an IP version",
+                )
+            holders[version] = link["name"]
+    for nic in nics:
+        if not nic.get("gateway") or not nic.get("ip"):
             continue
+        version, ip = netaddr.IPAddress(nic["gateway"]).version, normal_ip(nic["ip"])
         holder = next((link for link in links.values() if any(a["ip"] == ip for a in link["addresses"])), None)
-        if holder is not None:
-            taken.add(version)
-            holder["gateways"].append(gateway)
+        if holder is not None and version not in holders:
+            holders[version] = holder["name"]
+            holder["gateways"].append(normal_ip(nic["gateway"]))
+
+
+def _refuse_odd(links: Mapping[str, Data]) -> None:
+    """What no kernel would do as it was meant."""
+    owner: dict[str, str] = {}
+    tagged: dict[tuple[str, int], str] = {}
+    for name, link in links.items():
+        where = f"{_WHERE}: {name}"
+        if link["carries"] is True and (link["addresses"] or link["gateways"] or link["dhcp"]):
+            above = next(each["name"] for each in links.values() if name in each["over"] and each["kind"] != "vlan")
+            raise InvalidInput(
+                f"{name} is part of {above}, so it has no addresses of its own",
+                where=where,
+                hint=f"give them to {above}",
+            )
+        for address in link["addresses"]:
+            if address["ip"] in owner:
+                raise InvalidInput(
+                    f"{address['ip']} stands twice, also on {owner[address['ip']]}",
+                    where=where,
+                    hint="`address_of: INTERFACE` moves an interface's address to a link",
+                )
+            owner[address["ip"]] = name
+        for gateway in link["gateways"]:
+            version = netaddr.IPAddress(gateway).version
+            if not link["dhcp"] and version not in {address["version"] for address in link["addresses"]}:
+                raise InvalidInput(f"the gateway {gateway} needs an IPv{version} address beside it", where=where)
+        if link["kind"] == "vlan" and tagged.setdefault((link["over"][0], link["vlan"]), name) != name:
+            raise InvalidInput(
+                f"VLAN {link['vlan']} of {link['over'][0]} is {tagged[link['over'][0], link['vlan']]} already",
+                where=where,
+                hint="build it once",
+            )

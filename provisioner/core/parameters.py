@@ -38,12 +38,25 @@ class Effective:
 
 
 @dataclass(frozen=True)
+class Removed:
+    """A kernel option that a level gave (``source``) and a later one took away with ``!name`` (``by``)."""
+
+    value: str
+    source: str
+    by: str
+
+
+@dataclass(frozen=True)
 class Resolved:
     """What a machine gets in the end, each value with its source."""
 
     parameters: Mapping[str, Effective]
     kernel_options: tuple[Effective, ...]
     fields: Mapping[str, Effective]
+    removed: tuple[Removed, ...] = ()
+    """Kernel options that were inherited and taken away."""
+    levels: tuple[str, ...] = ()
+    """All levels that were looked at, the weakest first, whether they gave something or not."""
 
     def plain_parameters(self) -> dict[str, Json]:
         """The parameters alone, as templates see them."""
@@ -62,10 +75,13 @@ class Resolved:
 def resolve(levels: Iterable[Level]) -> Resolved:
     """Merge the levels, the weakest first."""
     ordered = list(levels)
+    options, removed = _merge_options((level.source, level.kernel_options) for level in ordered)
     return Resolved(
         parameters=_merge((level.source, level.parameters) for level in ordered),
-        kernel_options=_merge_options((level.source, level.kernel_options) for level in ordered),
+        kernel_options=options,
         fields=_merge((level.source, level.fields) for level in ordered),
+        removed=removed,
+        levels=tuple(level.source for level in ordered),
     )
 
 
@@ -79,15 +95,29 @@ def _merge(levels: Iterable[tuple[str, Mapping[str, Json]]]) -> dict[str, Effect
     return merged
 
 
-def _merge_options(levels: Iterable[tuple[str, Sequence[str]]]) -> tuple[Effective, ...]:
+def _merge_options(
+    levels: Iterable[tuple[str, Sequence[str]]],
+) -> tuple[tuple[Effective, ...], tuple[Removed, ...]]:
     merged: list[Effective] = []
+    removed: list[Removed] = []
     for source, options in levels:
         # A name given again replaces what was inherited under it; within one level it may stand several times
         # (console=tty0 console=ttyS0).
         named = {option_name(option) for option in options}
+        given = {option_name(option) for option in options if not option.startswith("!")}
+        before = [effective for effective in merged if option_name(effective.value) in named]
         merged = [effective for effective in merged if option_name(effective.value) not in named]
-        merged += [Effective(option, source) for option in options if not option.startswith("!")]
-    return tuple(merged)
+        removed = [each for each in removed if option_name(each.value) not in given]
+        removed += [Removed(each.value, each.source, source) for each in before if option_name(each.value) not in given]
+        merged += [
+            Effective(option, source, _sources(option, before)) for option in options if not option.startswith("!")
+        ]
+    return tuple(merged), tuple(removed)
+
+
+def _sources(option: str, before: Iterable[Effective]) -> tuple[str, ...]:
+    same = [each for each in before if option_name(each.value) == option_name(option)]
+    return tuple(dict.fromkeys(source for each in same for source in (*each.overrides, each.source)))
 
 
 def option_name(option: str) -> str:

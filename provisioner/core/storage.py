@@ -12,8 +12,9 @@ DISK_KINDS = ("ssd", "hdd", "nvme")
 TAKES = ("smallest", "largest")
 MIB = 1 << 20
 LEAST_DISK = 8 << 30
+_LARGEST = 1 << 60
 _UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d{1,15})\s*([KMGT]?)(?:i?B)?")
+_SIZE = re.compile(r"([0-9]{1,19})\s*(?:([KMGT])(?:I?B)?|B)?")
 _KEYS = frozenset({"path", "serial", "model", "kind", "at_least", "at_most", "take"})
 # What may stand in a path below /dev, in a serial number or a model: no quotes, no wildcards.
 _PATH = re.compile(r"/dev/[A-Za-z0-9._:/@+=,-]{1,200}")
@@ -63,7 +64,14 @@ def selector(value: Any) -> dict[str, Any]:
     ``at_least`` and ``at_most`` in bytes (``at_most`` 0 for no limit), ``take``, and ``said``, the rule in words.
     """
     if isinstance(value, list | tuple):
-        return _rule({}, [_path(each) for each in value])
+        paths = [_path(each) for each in value]
+        if not paths or len(set(paths)) != len(paths):
+            raise InvalidInput(
+                "a list names two different disks",
+                where=_WHERE,
+                hint="disk: [/dev/disk/by-path/A, /dev/disk/by-path/B]",
+            )
+        return _rule({}, paths)
     if isinstance(value, str):
         if value.startswith("/"):
             return _rule({}, [_path(value)])
@@ -78,44 +86,58 @@ def selector(value: Any) -> dict[str, Any]:
         raise InvalidInput(
             f"{str(value)[:80]!r} does not choose a disk", where=_WHERE, hint=f"keys: {', '.join(sorted(_KEYS))}"
         )
-    return _rule(value, [_path(value["path"])] if value.get("path") else [])
+    if "path" in value and len(value) > 1:
+        raise InvalidInput("a path names the disk already", where=_WHERE, hint="leave the other keys out, or the path")
+    return _rule(value, [_path(value["path"])] if "path" in value else [])
 
 
 def _rule(given: Data, paths: list[str]) -> dict[str, Any]:
-    rule = {
+    rule: dict[str, Any] = {
         "paths": paths,
         "serial": _words(given, "serial"),
         "model": _words(given, "model"),
         "kind": _choice(given, "kind", ("", *DISK_KINDS), ""),
-        "at_least": size(given.get("at_least") or LEAST_DISK, f"{_WHERE}.at_least"),
-        "at_most": size(given.get("at_most") or 0, f"{_WHERE}.at_most"),
+        "at_least": size(given.get("at_least", LEAST_DISK), f"{_WHERE}.at_least"),
+        "at_most": size(given.get("at_most", 0), f"{_WHERE}.at_most"),
         "take": _choice(given, "take", TAKES, TAKES[0]),
     }
+    if rule["at_most"] and rule["at_most"] < rule["at_least"]:
+        raise InvalidInput(
+            f"no disk has at least {rule['at_least'] // MIB} MiB and at most {rule['at_most'] // MIB} MiB",
+            where=_WHERE,
+            hint="unless said, at_least is 8G: set both",
+        )
     return rule | {"said": _said(rule)}
 
 
 def _said(rule: Data) -> str:
+    extra = "".join(f", {key} {rule[key]}" for key in ("serial", "model") if rule[key])
     if rule["paths"]:
-        return " and ".join(rule["paths"])
+        return " and ".join(rule["paths"]) + extra
     bounds = f" of at least {rule['at_least'] // MIB} MiB"
     if rule["at_most"]:
         bounds += f" and at most {rule['at_most'] // MIB} MiB"
-    extra = "".join(f", {key} {rule[key]}" for key in ("serial", "model") if rule[key])
     return f"the {rule['take']} fixed {rule['kind'].upper() if rule['kind'] else 'disk'}{bounds}{extra}"
 
 
 def size(value: Any, where: str) -> int:
     """Bytes from a number of them or a text such as ``20G``. Raises InvalidInput."""
-    if type(value) is int and 0 <= value < 1 << 60:
+    if type(value) is int and 0 <= value < _LARGEST:
         return value
-    found = _SIZE.fullmatch(value.strip().upper().replace("I", "")) if isinstance(value, str) else None
-    if found is None:
+    found = _SIZE.fullmatch(value.strip().upper()) if isinstance(value, str) else None
+    number = int(found[1]) * _UNITS[found[2] or ""] if found else _LARGEST
+    if number >= _LARGEST:
         raise InvalidInput(f"{str(value)[:40]!r} is not a size", where=where, hint="write 20G, 512M or 1T")
-    return int(found[1]) * _UNITS[found[2]]
+    return number
 
 
 def _mib(parameters: Data, key: str) -> int:
-    return size(parameters.get(key) or 0, f"parameters.{key}") // MIB
+    number = size(parameters.get(key) or 0, f"parameters.{key}")
+    if 0 < number < MIB:
+        raise InvalidInput(
+            f"{number} bytes are too few", where=f"parameters.{key}", hint="write 20G or 512M; '' is none"
+        )
+    return number // MIB
 
 
 def _flag(parameters: Data, key: str) -> bool:
@@ -134,15 +156,17 @@ def _path(value: Any) -> str:
 
 
 def _words(given: Data, key: str) -> str:
-    value = given.get(key) or ""
-    if value and (not isinstance(value, str) or not _WORDS.fullmatch(value)):
-        raise InvalidInput(f"{str(value)[:80]!r} cannot be a disk's {key}", where=f"{_WHERE}.{key}")
+    # An empty text would fit every disk, and is what is left when somebody forgot to fill one in.
+    value = given.get(key, "")
+    if key in given and (not isinstance(value, str) or not _WORDS.fullmatch(value) or not value.strip()):
+        hint = "write it in quotes" if not isinstance(value, str) else "leave it out, or write it as the disk says it"
+        raise InvalidInput(f"{str(value)[:80]!r} cannot be a disk's {key}", where=f"{_WHERE}.{key}", hint=hint)
     return str(value)
 
 
 def _choice(given: Data, key: str, choices: tuple[str, ...], default: str) -> str:
-    value = given.get(key) or default
-    if value not in choices:
+    value = given.get(key, default)
+    if value not in choices or (key in given and not value):
         words = ", ".join(choice for choice in choices if choice)
         raise InvalidInput(f"{str(value)[:40]!r} is not a {key}", where=f"{_WHERE}.{key}", hint=f"one of {words}")
     return str(value)

@@ -73,6 +73,60 @@ def install_ipxe(kernel_url: str, initrd_urls: Sequence[str], args: Sequence[str
     )
 
 
+def install_esxi_ipxe(efi_url: str | None, bios_url: str | None, boot_cfg_url: str, title: str) -> str:
+    """Starts VMware's mboot, which reads boot.cfg and loads all that it names. It takes ``-c URL`` from iPXE.
+
+    ``efi_url`` is mboot.efi, ``bios_url`` mboot.c32: that one needs an iPXE with COMBOOT. None is said on the console.
+    A failure ends in a reboot.
+    """
+    return _ipxe(
+        "set tries:int32 0",
+        f"echo Provisioner: installing {shown(title)}",
+        ":load",
+        "imgfree",
+        "iseq ${platform} efi || goto bios",
+        *_mboot(efi_url, "mboot.efi", boot_cfg_url),
+        ":bios",
+        *_mboot(bios_url, "mboot.c32", boot_cfg_url),
+        ":wait",
+        *_pause("Provisioner: could not load or start the installer", "load"),
+        "echo Provisioner: giving up, starting over",
+        "reboot",
+    )
+
+
+def _mboot(url: str | None, name: str, boot_cfg_url: str) -> list[str]:
+    if url is None:
+        return [f"echo Provisioner: this distro has no {name}, which this firmware needs to start ESXi", "goto wait"]
+    return [f"kernel --name kernel {_url(url)} -c {_url(boot_cfg_url)} || goto wait", "boot || goto wait", "goto wait"]
+
+
+def esxi_boot_cfg(shipped: str, prefix: str, options: Sequence[str]) -> str:
+    """The boot.cfg of one machine, from the one on the medium: the same kernel and modules, fetched from ``prefix``.
+
+    Names lose their leading slash, or mboot would not put the prefix before them. Raises InvalidInput for a text that
+    is no boot.cfg.
+    """
+    said = dict(line.strip().split("=", 1) for line in shipped.splitlines() if "=" in line and line[:1] not in "#")
+    missing = [key for key in ("kernel", "modules") if not said.get(key, "").strip()]
+    if missing:
+        raise InvalidInput(
+            f"the distro's boot.cfg has no line {missing[0]}=",
+            where="boot.cfg",
+            hint="an ESXi distro's initrd is its medium's boot.cfg: `provisioner distro edit NAME --initrd FILE`",
+        )
+    modules = [name.strip().lstrip("/") for name in said["modules"].split(" --- ")]
+    kernel = said["kernel"].strip().lstrip("/")
+    for name in (kernel, *modules):
+        if not re.fullmatch(r"[A-Za-z0-9._/-]{1,200}", name) or ".." in name.split("/"):
+            raise InvalidInput(f"{name[:100]!r} is not a module of ESXi", where="boot.cfg")
+    lines = ["bootstate=0", f"title={shown(said.get('title', 'Loading ESXi installer'))}", "timeout=0"]
+    lines += [f"prefix={_url(prefix.rstrip('/'))}", f"kernel={kernel}"]
+    lines += [f"kernelopt={' '.join(_argument(option) for option in options)}", f"modules={' --- '.join(modules)}"]
+    build = said.get("build", "").strip()
+    return "\n".join([*lines, f"build={shown(build)}", "updated=0", ""])
+
+
 def local_ipxe(platform: str, local_way: str = AUTO, boot_url: str = "") -> str:
     """To the local disk; ``local_way`` is one of ``core.localboot.WAYS``, ``boot_url`` where its loader is served.
 

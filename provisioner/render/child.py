@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # -I starts withou
 
 import jinja2
 import jinja2.debug
+import jinja2.meta
 import jinja2.runtime
 
 from provisioner.render.sandbox import LimitReached, MissingVariable, Sandbox, freeze, path_of
@@ -47,10 +48,14 @@ def main() -> None:
     _confine(limits)
     _say({"ready": True})
     order = json.loads(sys.stdin.buffer.readline())
-    environment = Sandbox(order["sources"])
+    environment = Sandbox(order["sources"], order["marks"])
     for job in order["jobs"]:
         signal.setitimer(signal.ITIMER_PROF, limits["cpu_seconds"])  # SIGPROF, left at its default, ends us
-        _say(render(environment, job["template"], job["context"], limits["output_bytes"]))
+        if job["context"] is None:
+            _say(outline(environment, order["sources"], job["template"]))
+        else:
+            marked = {"places": environment.places} if order["marks"] else {}
+            _say(render(environment, job["template"], job["context"], limits["output_bytes"]) | marked)
 
 
 def _say(line: Mapping[str, Any]) -> None:
@@ -61,8 +66,27 @@ def _say(line: Mapping[str, Any]) -> None:
 def render(environment: Sandbox, template: str, context: Mapping[str, Any], output_bytes: int) -> dict[str, Any]:
     """``{"text": ...}`` or ``{"error": kind, "message": ..., ...}``."""
     data = {key: freeze(value) for key, value in context.items()}
+    return _told(environment, data, lambda: {"text": _bounded(environment, template, data, output_bytes)})
+
+
+def outline(environment: Sandbox, sources: Mapping[str, str], template: str) -> dict[str, Any]:
+    """Whether a template parses: ``{"references": [...]}``, the names it includes, imports and extends, or an error.
+
+    A name that is only known when it is rendered is null.
+    """
+
+    def look() -> dict[str, Any]:
+        environment.get_template(template)  # compiled, since filters and tests are looked up only then
+        tree = environment.parse(sources[template], template)
+        return {"references": list(jinja2.meta.find_referenced_templates(tree))}
+
+    return _told(environment, {}, look)
+
+
+def _told(environment: Sandbox, data: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the work answers, or the error of the template that it ended with, as plain data."""
     try:
-        text = _bounded(environment, template, data, output_bytes)
+        return work()
     except (RecursionError, MemoryError) as error:
         what = "memory" if isinstance(error, MemoryError) else "nesting (does a template include itself?)"
         return {"error": "limit", "message": f"used more {what} than it may"}
@@ -80,7 +104,6 @@ def render(environment: Sandbox, template: str, context: Mapping[str, Any], outp
     except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
         message = str(error) or type(error).__name__
         return {"error": "template", "message": message[:1000], "where": _where(error, environment)}
-    return {"text": text}
 
 
 def _bounded(environment: Sandbox, template: str, data: Mapping[str, Any], output_bytes: int) -> str:

@@ -6,7 +6,9 @@ is the second.
 
 import json
 import os
+import secrets
 import selectors
+import string
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from provisioner.errors import (
     RenderLimit,
     TemplateError,
 )
+from provisioner.render import places
 from provisioner.render.sandbox import NAME
 
 _CHILD = str(Path(__file__).with_name("child.py"))
@@ -35,7 +38,8 @@ class Job:
     """One template to render; ``context`` is plain data (see ``check_plain``)."""
 
     template: str
-    context: Mapping[str, Any]
+    context: Mapping[str, Any] | None
+    """None: it is not rendered, only looked at, see `outlines`."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +52,78 @@ class Limits:
     wall_seconds: float = 10
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a template names: the templates and snippets that it includes, imports or extends by a fixed name."""
+
+    references: frozenset[str]
+    any: bool
+    """It also takes some whose name is only known when it is rendered."""
+
+
 def render(
-    jobs: Sequence[Job], sources: Mapping[str, str], limits: Limits | None = None
+    jobs: Sequence[Job], sources: Mapping[str, str], limits: Limits | None = None, *, most_limits: int | None = None
 ) -> list[str | ProvisionerError]:
     """Render every job with templates from ``sources`` (name to text) only; one answer a job, in order.
 
     An answer is the text, or a TemplateError, MissingParameter or RenderLimit for that job alone. Names that no
     template may have raise MalformedName; data that is not plain raises TypeError: both are the caller's. ProgramFailed
-    when the process cannot be started at all.
+    when the process cannot be started at all. Once ``most_limits`` jobs broke the limits, which takes seconds each, the
+    rest is not rendered, and says so.
     """
-    limits = limits or Limits()
+    answers = _answers(jobs, sources, limits or Limits(), most_limits=most_limits)
+    return [each if isinstance(each, ProvisionerError) else str(each["text"]) for each in answers]
+
+
+def where(jobs: Sequence[Job], sources: Mapping[str, str], texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """The place (``TEMPLATE:LINE``, of a snippet too) of each line of the jobs' ``texts``, which `render` made.
+
+    A place is empty where it cannot be told for certain: see `places.read`. It costs as much as rendering again.
+    """
+    marks = "z" + "".join(secrets.choice(string.ascii_lowercase[:25]) for _ in range(10))
+    roomy = Limits(output_bytes=Limits.output_bytes * 8)
+    told = []
+    for answer, text in zip(_answers(jobs, sources, roomy, marks), texts, strict=True):
+        if isinstance(answer, ProvisionerError):
+            told.append(("",) * (text.count("\n") + 1))
+        else:
+            told.append(places.read(answer["text"], answer["places"], marks, text))
+    return told
+
+
+def outlines(sources: Mapping[str, str]) -> dict[str, Outline | ProvisionerError]:
+    """What each template names, or the TemplateError with its line if it does not parse."""
+    answers = _answers([Job(name, None) for name in sources], sources, Limits())
+    return {name: _outline(answer) for name, answer in zip(sources, answers, strict=True)}
+
+
+def _outline(answer: dict[str, Any] | ProvisionerError) -> Outline | ProvisionerError:
+    if isinstance(answer, ProvisionerError):
+        return answer
+    names = answer["references"]
+    return Outline(frozenset(name for name in names if name is not None), None in names)
+
+
+def _answers(
+    jobs: Sequence[Job], sources: Mapping[str, str], limits: Limits, marks: str = "", *, most_limits: int | None = None
+) -> list[dict[str, Any] | ProvisionerError]:
     for name in [*sources, *(job.template for job in jobs)]:
         check_name(name)
     for job in jobs:
-        check_plain(dict(job.context))
-    answers: list[str | ProvisionerError] = []
+        check_plain(None if job.context is None else dict(job.context))
+    answers: list[dict[str, Any] | ProvisionerError] = []
+    broken = 0
     while len(answers) < len(jobs):
         todo = jobs[len(answers) :]
-        lines, reason = _run(todo, sources, limits)
+        if broken == most_limits:
+            answers += [RenderLimit(f"{job.template}: not rendered, {broken} before it broke limits") for job in todo]
+            break
+        lines, reason = _run(todo, sources, limits, marks)
         answers += [_answer(job, line) for job, line in zip(todo, lines, strict=False)]
         if len(lines) < len(todo):
             culprit = todo[len(lines)]
             answers.append(RenderLimit(f"{culprit.template} {reason}"))
+            broken += 1
     return answers
 
 
@@ -96,10 +150,10 @@ def check_plain(value: object, where: str = "context") -> None:
         raise TypeError(f"{where}: {type(value).__name__} is not plain data")
 
 
-def _answer(job: Job, line: bytes) -> str | ProvisionerError:
-    result = json.loads(line)
-    if "text" in result:
-        return str(result["text"])
+def _answer(job: Job, line: bytes) -> dict[str, Any] | ProvisionerError:
+    result: dict[str, Any] = json.loads(line)
+    if "error" not in result:
+        return result
     where = result.get("where") or job.template
     match result["error"]:
         case "missing":
@@ -115,12 +169,13 @@ def _missing(name: str, where: str) -> MissingParameter:
     hint = "correct the name in the template, or guard it with `is defined`"
     if scope == "parameters":
         hint = f"set it: `provisioner machine edit NAME --param {key}=VALUE`, or in the profile's parameters"
-    return MissingParameter(f"no value for {name}", where=where, hint=hint)
+    return MissingParameter(f"no value for {name}", where=where, hint=hint, variable=name)
 
 
-def _run(jobs: Sequence[Job], sources: Mapping[str, str], limits: Limits) -> tuple[list[bytes], str]:
+def _run(jobs: Sequence[Job], sources: Mapping[str, str], limits: Limits, marks: str) -> tuple[list[bytes], str]:
     """The complete answer lines of one child, and why it gave no more."""
-    order = {"sources": dict(sources), "jobs": [{"template": j.template, "context": dict(j.context)} for j in jobs]}
+    wanted = [{"template": job.template, "context": job.context and dict(job.context)} for job in jobs]
+    order = {"sources": dict(sources), "marks": marks, "jobs": wanted}
     taken = {
         "cpu_seconds": limits.cpu_seconds,
         "memory_bytes": limits.memory_bytes,

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 Filter = Callable[[Any], str]
@@ -103,6 +104,16 @@ def json_text(value: object) -> str:
     return json.dumps(_structure(value, "json"), ensure_ascii=True, allow_nan=False)
 
 
+def data_url(value: object) -> str:
+    """A ``data:`` URL (RFC 2397) that holds the text, of any number of lines, as Ignition reads file contents.
+
+    What markers and crypt hashes are made of stays as it is, so that those are filled in as in a plain text.
+    """
+    if not isinstance(value, str) or "\x00" in value or any(unicodedata.category(char) == "Cs" for char in value):
+        raise Unrepresentable(f"filter data_url: a text without NUL is needed, not {_kind(value)}")
+    return "data:," + quote(value, safe="@:/$=,")
+
+
 def yaml(value: object) -> str:
     """A YAML 1.1 flow scalar or structure on one line; strings are always quoted, so ``no`` stays a string."""
     return _flow(_structure(value, "yaml"))
@@ -172,5 +183,6 @@ QUOTING: Mapping[str, Filter] = {
     "ipxe": ipxe,
     "grub": grub,
     "json": json_text,
+    "data_url": data_url,
     "yaml": yaml,
 }

@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import missing
 
 from provisioner.render.filters import QUOTING, Filter
+from provisioner.render.places import Marks
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(?:/[a-z0-9][a-z0-9._-]{0,63})+")
 """A template's name: two or more components, such as ``kickstart/el9.ks.j2``."""
@@ -72,8 +73,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, str], marks: str = "") -> None:
+        """``marks``: see `places.Marks`; without it nothing is marked."""
+        self.marks = marks
+        self.places: list[str] = []
         super().__init__(
+            extensions=[Marks] if marks else [],
             undefined=Missing,
             comment_start_string="{##",
             comment_end_string="##}",

@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from provisioner.core.lifecycle import ENDED, RUNNING, MachineState, Phase, Trigger
-from provisioner.core.markers import fill, refuse_markers
-from provisioner.core.parameters import check_kernel_options, check_plain
+from provisioner.core.markers import check_secret, fill, refuse_markers, secrets_in
+from provisioner.core.parameters import Effective, check_kernel_options, check_plain, resolve
 from provisioner.errors import (
     BuildNotPossible,
     IllegalTransition,
@@ -24,7 +24,7 @@ from provisioner.errors import (
 from provisioner.services import dhcp, media
 from provisioner.services.lives import add_event, apply_trigger, latest_build, phase
 from provisioner.services.machines import find, secret_row
-from provisioner.services.resolve import BuildRequest, Gathered, gather
+from provisioner.services.resolve import BuildRequest, Gathered, gather, levels
 from provisioner.services.sealing import Made, Order, make, make_all
 from provisioner.services.site import Actor, Site
 from provisioner.store import history
@@ -185,11 +185,16 @@ def masked(site: Site, files: Mapping[str, str]) -> dict[str, str]:
 
 
 def explain(site: Site, name: str) -> dict[str, Any]:
-    """Each effective value of a machine, where it came from, and what it overrides."""
+    """Each effective value of a machine, where it came from, and what it overrides.
+
+    An inherited kernel option that was taken away stands as a ``removed kernel option``: its source took it away from
+    those that it overrides. Nothing needs to be there yet: no distro, no profile.
+    """
     with read(site.engine) as session:
-        resolved = gather(session, find(session, name), BuildRequest()).resolved
+        resolved = resolve(levels(session, find(session, name), BuildRequest()))
     rows = [("parameter", key, each) for key, each in sorted(resolved.parameters.items())]
     rows += [("kernel option", "", each) for each in resolved.kernel_options]
+    rows += [("removed kernel option", "", Effective(each.value, each.by, (each.source,))) for each in resolved.removed]
     rows += [("field", key, each) for key, each in sorted(resolved.fields.items()) if each.value is not None]
     return {
         "machine": name,
@@ -242,6 +247,7 @@ def sealed_inputs(gathered: Gathered, made: Made, request: BuildRequest) -> dict
     files = {"kernel": made.payload.kernel.sha256, "initrd": made.payload.initrd.sha256}
     if gathered.image is not None:
         files["image"] = gathered.image["sha256"]
+    files |= {role: file["sha256"] for role, file in ((gathered.distro or {}).get("files") or {}).items()}
     return {
         "inputs": dict(gathered.inputs),
         "machine": dict(gathered.machine),
@@ -347,6 +353,8 @@ def _seal(
     clear = dict(prepared)
     for secret in machine.secrets:
         clear[secret.name] = site.keys.open(secret.ciphertext, secret_row(machine.id, secret.name))
+    for name in {each for text in files.values() for each in secrets_in(text)} & set(clear):
+        check_secret(name, clear[name])
     for name, value in clear.items():
         session.add(
             Secret(build_id=build.id, name=name, ciphertext=site.keys.seal(value, build_secret_row(build.id, name)))

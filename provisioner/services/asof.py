@@ -17,6 +17,7 @@ from provisioner.core.lifecycle import MachineState, Phase
 from provisioner.errors import BuildNotPossible, InvalidInput, NotFound, UnknownReference
 from provisioner.services import installables, sealing
 from provisioner.services.arming import masked, sealed_files
+from provisioner.services.drafts import of_snapshot
 from provisioner.services.lives import phase
 from provisioner.services.resolve import BuildRequest, Gathered, Parts, assemble
 from provisioner.services.site import Site
@@ -252,7 +253,7 @@ def _gathered(then: _Then, state: Revision, request: BuildRequest) -> Gathered:
         machine=machine,
         lineage=[_snapshot(each) for each in line],
         subnets={each.name: _snapshot(each) for each in subnets},
-        sources={name: _snapshot(each)["text"] for name, each in templates.items()},
+        sources={name: of_snapshot(_snapshot(each)) for name, each in templates.items()},
         versions={f"{each.kind} {each.name}": f"revision {each.id}" for each in told},
         pick=partial(_pick, then),
     )

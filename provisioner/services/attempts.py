@@ -2,6 +2,7 @@
 
 import hmac
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from provisioner.core.lifecycle import Phase, Trigger
-from provisioner.core.markers import fill
+from provisioner.core.markers import fill, fill_secrets, secrets_in
 from provisioner.core.tokens import Purpose, token, uid_of
 from provisioner.errors import DatabaseUnavailable, NotFound, ProvisionerError, SecretGone, StorageFull, TokenRefused
 from provisioner.services import lastgood, reports, spool
@@ -21,6 +22,8 @@ from provisioner.store.models import Attempt, Build, SealedFile, Secret, now
 
 SAME_UNWRAP_SECONDS = 60
 _NONCE_CHARACTERS = 64
+_BY_FETCH = "answer"
+"""The nonce of a secret that went out inside the answer: who fetches that cannot choose one."""
 _REFUSED = "this token opens nothing here"
 
 
@@ -32,11 +35,15 @@ class Fetched:
     text: str
 
 
-def fetch(site: Site, presented: str, name: str, source: str) -> Fetched:
-    """A sealed file for the machine that holds this answer token.
+def fetch(site: Site, presented: str, name: str, source: str, *, peek: bool = False) -> Fetched:
+    """A sealed file for the machine that holds this answer token. ``peek`` (HTTP HEAD) takes no secret.
+
+    An answer with secrets in it (Ignition, ESXi) is an unwrap: it goes out once in each attempt, to the same source
+    again within a minute.
 
     Raises TokenRefused for a token that is not genuine, superseded, past `built` or its hours, or used from an address
-    the attempt is not bound to (that is flagged); NotFound for a file that this build does not have.
+    the attempt is not bound to (that is flagged); NotFound for a file that this build does not have; for an answer with
+    secrets also what `unwrap` raises, and DatabaseUnavailable, since no secret goes out without its record.
     """
     uid = uid_of(site.keys.token_key, presented, Purpose.ANSWER)
     if uid is None:
@@ -47,11 +54,15 @@ def fetch(site: Site, presented: str, name: str, source: str) -> Fetched:
         with read(site.engine) as session:
             attempt = _attempt(session, uid)
             _check_answer(site, attempt)
-            if source not in attempt.addresses:
+            sealed = sealed_text(session, attempt.build_id, name)
+            wanted = secrets_in(sealed)
+            if source not in attempt.addresses and (peek or not wanted):
                 _stolen(site, uid, source, f"the {name} file")
-            text = fill(sealed_text(session, attempt.build_id, name), marker_values(site, attempt))
+            text = fill(sealed, marker_values(site, attempt))
     except (DatabaseUnavailable, StorageFull):
         return _without_database(site, uid, name, source)
+    if wanted and not peek:
+        text = fill_secrets(text, _unwrap_all(site, uid, wanted, _BY_FETCH, source))
     _fetched(site, uid, name, source)
     return Fetched(name, text)
 
@@ -67,19 +78,33 @@ def unwrap(site: Site, presented: str, name: str, nonce: str, source: str) -> st
         raise TokenRefused(_REFUSED)
     if spool.pending(site):
         reports.catch_up(site)
+    return _unwrap_all(site, uid, (name,), nonce, source)[name]
+
+
+def _unwrap_all(site: Site, uid: str, names: Sequence[str], nonce: str, source: str) -> dict[str, str]:
+    """The secrets by name, taken in one transaction; or the error of the first that is refused is raised."""
+    taken: dict[str, str] = {}
     with write(site.engine) as session:
         attempt = _attempt(session, uid)
         build = lock(session, session.get_one(Build, attempt.build_id))
         session.refresh(attempt)
-        secret = session.scalars(select(Secret).where(Secret.build_id == build.id, Secret.name == name)).one_or_none()
-        if secret is not None:
-            session.refresh(secret)
-        outcome = _unwrap(session, site, build, attempt, secret, nonce, source)
-    if isinstance(outcome, SecretGone):
+        refused: ProvisionerError | None = None
+        for name in names:
+            secret = session.scalars(
+                select(Secret).where(Secret.build_id == build.id, Secret.name == name)
+            ).one_or_none()
+            if secret is not None:
+                session.refresh(secret)
+            outcome = _unwrap(session, site, build, attempt, secret, nonce, source)
+            if isinstance(outcome, ProvisionerError):
+                refused = outcome
+                break
+            taken[name] = outcome
+    if isinstance(refused, SecretGone):
         lastgood.forget(site, uid)
-    if isinstance(outcome, ProvisionerError):
-        raise outcome
-    return outcome
+    if refused is not None:
+        raise refused
+    return taken
 
 
 def _unwrap(
@@ -178,4 +203,6 @@ def _without_database(site: Site, uid: str, name: str, source: str) -> Fetched:
     kept = lastgood.recall(site, uid)
     if kept is None or source not in kept.addresses or name not in kept.files:
         raise TokenRefused(_REFUSED)
+    if secrets_in(kept.files[name]):
+        raise DatabaseUnavailable("this answer has secrets in it, which need the database", hint="ask again")
     return Fetched(name, fill(kept.files[name], marker_values(site, kept)))

@@ -2,7 +2,6 @@
 
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,7 +13,21 @@ from sqlalchemy import select
 
 from provisioner.core.addresses import contains
 from provisioner.errors import ProvisionerError
-from provisioner.services import bootfiles, deliveries, dhcp, logins, media, netbox, people, spool, tokens
+from provisioner.render import validate
+from provisioner.services import (
+    bootfiles,
+    deliveries,
+    dhcp,
+    logins,
+    media,
+    netbox,
+    people,
+    spool,
+    templates,
+    tokens,
+    trees,
+    validating,
+)
 from provisioner.services import loaders as localdisk
 from provisioner.services.keys import Keys
 from provisioner.services.site import Site
@@ -38,10 +51,13 @@ class Finding:
     remedy: str
 
 
-def run(site: Site) -> list[Finding]:
-    """All findings, errors first. A check that itself fails is a finding too."""
+def run(site: Site, *, templates: bool = False) -> list[Finding]:
+    """All findings, errors first. A check that itself fails is a finding too.
+
+    ``templates``: what every profile renders is validated too.
+    """
     findings: list[Finding] = []
-    for check in CHECKS:
+    for check in (*CHECKS, rendered) if templates else CHECKS:
         try:
             findings += check(site)
         except ProvisionerError as error:
@@ -155,22 +171,62 @@ def proxy_server(site: Site) -> Iterator[Finding]:
 
 
 def validators(_site: Site) -> Iterator[Finding]:
-    """Kickstarts can be validated before a machine is armed."""
-    if not _program("ksvalidator"):
-        why = "a mistake in a kickstart is found by the machine, not by you"
-        yield Finding("warning", "ksvalidator is not installed", why, "pip install 'provisioner[validate]'")
+    """Answer files can be validated by their families' own tools before a machine is armed."""
+    for kind, program, remedy in validate.missing_programs():
+        what = f"{program} is not installed: each {kind} is checked for its structure alone"
+        yield Finding("warning", what, "what it alone would find is found by the machine, not by you", remedy)
+
+
+def drafts(site: Site) -> Iterator[Finding]:
+    """The newest text of every template is the one in force."""
+    for each in templates.drafts(site):
+        problem = each["problems"][0]
+        what = f"template {each['name']} has a draft that fails: {problem['where']}: {problem['message']}"
+        why = "machines still get the last good text" if each["text"] else "no build can be armed with it"
+        remedy = f"provisioner template show {each['name']} --draft, mend it, then provisioner template edit"
+        yield Finding("warning", what, why, remedy)
+
+
+def rendered(site: Site) -> Iterator[Finding]:
+    """What every profile renders is valid. It takes a second or so for each, so only if asked for."""
+    for each in validating.everything(site):
+        what = f"{each.where}: {each.message}" if each.where else each.message
+        why = "builds with it are refused" if each.level == "error" else "builds with it may be refused"
+        yield Finding(each.level, what, why, each.hint)
 
 
 def media_files(site: Site) -> Iterator[Finding]:
-    """Every registered kernel, initrd and image is in the media store."""
+    """Every registered kernel, initrd, ISO and image is in the media store."""
     with read(site.engine) as session:
         wanted = [(f"kernel of distro {d.name}", d.kernel_sha256) for d in session.scalars(select(Distro))]
         wanted += [(f"initrd of distro {d.name}", d.initrd_sha256) for d in session.scalars(select(Distro))]
+        for distro in session.scalars(select(Distro)):
+            files = (distro.files or {}).items()
+            wanted += [(f"{role} of distro {distro.name}", file["sha256"]) for role, file in files]
         wanted += [(f"image {each.name}", each.sha256) for each in session.scalars(select(Image))]
     for what, sha256 in wanted:
         if not media.path_of(site, sha256).is_file():
             why = "builds with it are refused, and sealed ones fail"
             yield Finding("error", f"the {what} is not in the media store", why, "add it again, or restore the media")
+
+
+def imported_trees(site: Site) -> Iterator[Finding]:
+    """Imported trees are there, and nothing lies beside them that nobody needs."""
+    left = trees.leftovers(site)
+    if left:
+        what = f"{len(left)} unfinished imports were found in {trees.directory(site)}, and removed"
+        yield Finding("warning", what, "an import was killed; nobody saw any of it", "import that medium again")
+    with read(site.engine) as session:
+        rows = session.execute(select(Distro.name, Distro.tree).where(Distro.tree.startswith("/"))).all()
+    for name, tree in rows:
+        if not Path(tree).is_dir():
+            why = "installers find nothing there"
+            remedy = f"import it again under another name, or provisioner distro edit {name} --tree URL|DIR"
+            yield Finding("error", f"the tree of distro {name} is gone: {tree}", why, remedy)
+    for name, path in trees.all_kept(site):
+        why = f"it stays for builds that were sealed with {name}, and takes room"
+        remedy = f"when none needs it: rm -r {path}"
+        yield Finding("warning", f"the tree of the removed distro {name} is kept", why, remedy)
 
 
 def ramdisk(site: Site) -> Iterator[Finding]:
@@ -260,7 +316,9 @@ CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
     dhcp_server,
     proxy_server,
     validators,
+    drafts,
     media_files,
+    imported_trees,
     ramdisk,
     spooled,
     webhooks,
@@ -277,7 +335,3 @@ def _is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _program(name: str) -> bool:
-    return (Path(sys.executable).parent / name).exists() or shutil.which(name) is not None

@@ -1,42 +1,52 @@
 """Content travels as files: `apply` loads profiles and templates from a directory, `export` writes them back."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from provisioner.core.content import ProfileContent, dump_profile, parse_profile
-from provisioner.core.names import SNIPPETS, TEMPLATE_KINDS, template_name
 from provisioner.core.parameters import ancestry
-from provisioner.errors import MalformedContent, NotFound, ParentCycle
-from provisioner.services import profiles, templates
+from provisioner.errors import InputsChanged, MalformedContent
+from provisioner.services import checkout, contentchanges, objects, profiles, templates, validating
+from provisioner.services.checkout import PROFILES, TEMPLATES, Loaded
+from provisioner.services.contentchanges import Change
 from provisioner.services.files import replacing, translated
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import read, write
 from provisioner.store.models import Profile, Template
-from provisioner.store.snapshots import snapshot
 
-_TEMPLATE_FOLDER = "kickstarts"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One object that `apply` adds or edits."""
-
-    kind: str
-    name: str
-    action: str
+Counting = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """A directory's content, read and checked before anything is changed."""
+class Plan:
+    """What `apply` would do with a directory, and what stands against it."""
 
-    profiles: Mapping[str, tuple[ProfileContent, str, str]]
-    templates: Mapping[str, str]
+    changes: Sequence[Change]
+    problems: Sequence[validating.Problem]
+    """What validation found, errors first; their ``where`` are files of the directory where they can be."""
+    kept: Sequence[str]
+    """Shipped content that was changed here and is not in the directory: `--prune` leaves it."""
+    loaded: Loaded
+    prune: bool
+    stamp: tuple[Any, ...]
+    """See `validating.stamp`: what it was planned for."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of a directory that `export` filled."""
+
+    written: Sequence[Path]
+    same: Sequence[Path]
+    """Those that had these bytes already."""
+    drafts: Sequence[str]
+    """Templates of which no text was ever good: there is nothing in force to write."""
 
 
 def shipped() -> Path:
@@ -45,114 +55,171 @@ def shipped() -> Path:
     return inside if inside.is_dir() else inside.parent.parent
 
 
-def apply(site: Site, actor: Actor, directory: Path, *, dry_run: bool = False, only_new: bool = False) -> list[Change]:
-    """Load ``directory/profiles/*.yaml`` and ``directory/kickstarts/KIND/*`` whole, or not at all.
+def plan(site: Site, directory: Path, *, prune: bool = False, progress: Counting | None = None) -> Plan:
+    """What must change so that the profiles and templates are those of the directory; nothing is changed.
 
-    Returns what changed, or would (``dry_run``). What is equal already is left alone; nothing is removed.
-    ``only_new`` leaves what an administrator changed since, as `init` must. Raises MalformedContent and the like with
-    the file and line.
+    Without ``prune`` nothing is removed. With it all goes that is not in the directory, but for shipped content: that
+    would come back with the next `init`. Everything is validated as if it were in force already; ``progress`` hears
+    of that. Raises MalformedContent and the like with file and line, and StillInUse with all that is.
     """
-    loaded = _read(directory)
+    loaded = checkout.load(directory)
     with read(site.engine) as session:
-        planned = _plan(session, loaded, only_new=only_new)
-    if dry_run or not planned:
-        return planned
+        contentchanges.check(session, loaded)
+        ours = _ours(prune)
+        changes = contentchanges.changes(session, loaded, ours)
+        contentchanges.refuse_used(session, loaded, [change for change in changes if change.action == "remove"])
+        kept = contentchanges.kept(session, loaded, ours) if ours is not None else ()
+        stamp = validating.stamp(session)
+    texts = {each.name: each.after for each in changes if each.kind == "template" and each.action != "remove"}
+    edited = [each.name for each in changes if each.kind == "profile" and each.action != "remove"]
+    contents = {name: loaded.profiles[name].content for name in edited}
+    found = validating.problems(site, texts, contents, progress=progress) if texts or contents else []
+    problems = [replace(each, where=_file_of(loaded, each)) for each in found]
+    return Plan(changes, problems, kept, loaded, prune, stamp)
+
+
+def refuse(planned: Plan) -> None:
+    """Raise the first error that validation found, told where it stands in the directory, and how many there are."""
+    validating.refuse(planned.problems)
+
+
+def carry_out(site: Site, actor: Actor, planned: Plan) -> None:
+    """Do what was planned, whole or not at all.
+
+    Raises AnswerInvalid for the plan's first error, and InputsChanged when somebody changed content since.
+    """
+    refuse(planned)
+    rehearse(site, actor, planned)
+
+
+def rehearse(site: Site, actor: Actor, planned: Plan) -> None:
+    """The same without a look at what validation found: for a `Site.rehearsing`, which takes it back at its end."""
+    if planned.changes:
+        _write(site, actor, planned.loaded, prune=planned.prune, stamp=planned.stamp)
+
+
+def apply(
+    site: Site,
+    actor: Actor,
+    directory: Path,
+    *,
+    dry_run: bool = False,
+    only_new: bool = False,
+    prune: bool = False,
+) -> Sequence[Change]:
+    """Plan and carry out at once. Returns what changed, or would (``dry_run``).
+
+    ``only_new`` adds what is not there, leaves what an administrator changed since, and validates nothing: as `init`
+    must with shipped content.
+    """
+    if only_new:
+        loaded = checkout.load(directory)
+        with read(site.engine) as session:
+            changes = contentchanges.changes(session, loaded, only_new=True)
+        if changes and not dry_run:
+            _write(site, actor, loaded, only_new=True)
+        return changes
+    planned = plan(site, directory, prune=prune)
+    if not dry_run:
+        carry_out(site, actor, planned)
+    return planned.changes
+
+
+def _write(
+    site: Site,
+    actor: Actor,
+    loaded: Loaded,
+    *,
+    only_new: bool = False,
+    prune: bool = False,
+    stamp: tuple[Any, ...] | None = None,
+) -> None:
     with write(site.engine) as session:
-        planned = _plan(session, loaded, only_new=only_new)
-        names = {(change.kind, change.name) for change in planned}
+        changes = contentchanges.changes(session, loaded, _ours(prune), only_new=only_new)
+        if stamp is not None and validating.stamp(session) != stamp:
+            raise InputsChanged(
+                "templates, profiles or distros changed since this was planned", hint="repeat it: it plans again"
+            )
+        wanted = {(change.kind, change.name) for change in changes if change.action != "remove"}
         for name, text in loaded.templates.items():
-            if ("template", name) in names:
+            if ("template", name) in wanted:
                 templates.put(session, actor, name, text)
-        for name in _parents_first(session, loaded):
-            content, text, where = loaded.profiles[name]
-            if ("profile", name) in names:
-                profiles.put(session, actor, content, text, where)
-    return planned
+        for name in contentchanges.parents_first(session, loaded):
+            file = loaded.profiles[name]
+            if ("profile", name) in wanted:
+                profiles.put(session, actor, file.content, file.text, file.path)
+        _remove(session, actor, loaded, [change for change in changes if change.action == "remove"])
 
 
-def export(site: Site, directory: Path) -> list[Path]:
-    """Write every profile and template below the directory, byte for byte as they were applied."""
+def _remove(session: Session, actor: Actor, loaded: Loaded, removed: Sequence[Change]) -> None:
+    contentchanges.refuse_used(session, loaded, removed)
+    parents = {each.name: each.parent.name if each.parent else None for each in session.scalars(select(Profile))}
+    names = [each.name for each in removed if each.kind == "profile"]
+    for name in sorted(names, key=lambda name: len(ancestry(name, parents)), reverse=True):
+        objects.remove(session, actor, objects.get(session, Profile, name))
+    for change in removed:
+        if change.kind == "template":
+            objects.remove(session, actor, objects.get(session, Template, change.name))
+
+
+def _ours(prune: bool) -> Loaded | None:
+    """The shipped content, which `--prune` leaves alone."""
+    return checkout.load(shipped()) if prune else None
+
+
+def _file_of(loaded: Loaded, problem: validating.Problem) -> str:
+    """The file of the directory that a problem's place (``KIND/NAME:LINE``, ``profile NAME``) means."""
+    kind, _, name = problem.where.partition(" ")
+    if kind == "profile" and name in loaded.profiles:
+        file = loaded.profiles[name]
+        said = re.match(r"parameters\.([a-z0-9_]+)", problem.message)
+        return file.place("parameters" if said and said[1] in file.content.parameters else "name")
+    return f"{TEMPLATES}/{problem.where}" if problem.where.partition(":")[0] in loaded.templates else problem.where
+
+
+def export(site: Site, directory: Path) -> Exported:
+    """Write every profile and template below the directory, byte for byte as they were applied.
+
+    A profile that the directory holds already is written to its own file there, whatever that is called; other files
+    stay as they are. Raises MalformedContent where a symbolic link leads out of the directory.
+    """
     with read(site.engine) as session:
-        files = {
-            f"profiles/{each.name}.yaml": each.source if each.source is not None else dump_profile(snapshot(each))
+        sources = {
+            each.name: contentchanges.source_of(each)
             for each in session.scalars(select(Profile).order_by(Profile.name))
         }
-        files |= {
-            f"{_TEMPLATE_FOLDER}/{each.name}": each.text
-            for each in session.scalars(select(Template).order_by(Template.name))
-        }
-    written = []
+        rows = list(session.scalars(select(Template).order_by(Template.name)))
+        texts = {each.name: each.text for each in rows if each.text or each.draft is None}
+        drafts = [each.name for each in rows if each.name not in texts]
+    with translated(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    there = checkout.profile_paths(directory)
+    files = {_own_path(there, name): text for name, text in sources.items()}
+    files |= {f"{TEMPLATES}/{name}": text for name, text in texts.items()}
+    written: list[Path] = []
+    same: list[Path] = []
     for name, text in files.items():
-        path = directory / name
-        with translated(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, mode=0o644) as file:
-            file.write(text.encode())
-        written.append(path)
-    return written
+        path = checkout.inside(directory, name)
+        (written if _put(path, text.encode()) else same).append(path)
+    return Exported(written, same, drafts)
 
 
-def _read(directory: Path) -> _Loaded:
-    if not directory.is_dir():
-        raise NotFound(f"{directory} is not a directory", hint="name the one that holds profiles/ and kickstarts/")
-    found: dict[str, tuple[ProfileContent, str, str]] = {}
-    for path in sorted((directory / "profiles").glob("*.y*ml")):
-        where = str(path.relative_to(directory))
-        text = _text(path, where)
-        content = parse_profile(text, where)
-        if content.name in found:
-            raise MalformedContent(f"the profile {content.name} stands in {found[content.name][2]} too", where=where)
-        found[content.name] = (content, text, where)
-    texts = {}
-    for kind in (*TEMPLATE_KINDS, SNIPPETS):
-        for path in sorted((directory / _TEMPLATE_FOLDER / kind).glob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                texts[template_name(f"{kind}/{path.name}")] = _text(path, f"{_TEMPLATE_FOLDER}/{kind}/{path.name}")
-    if not found and not texts:
-        raise NotFound(
-            f"{directory} holds neither profiles/*.yaml nor {_TEMPLATE_FOLDER}/KIND/*",
-            hint="`provisioner export DIR` writes a directory of that shape",
+def _own_path(there: Mapping[str, str], name: str) -> str:
+    path = there.get(name, f"{PROFILES}/{name}.yaml")
+    other = next((each for each, taken in there.items() if taken == path and each != name), None)
+    if other is not None:
+        raise MalformedContent(
+            f"it holds the profile {other}, and {name} would be written over it", where=path, hint="rename this file"
         )
-    return _Loaded(found, texts)
+    return path
 
 
-def _text(path: Path, where: str) -> str:
-    try:
-        # Bytes, not text: a line ending that is turned into another would not be exported byte for byte.
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MalformedContent(f"cannot be read as UTF-8 text: {error}", where=where, hint="mend the file") from error
-
-
-def _plan(session: Session, loaded: _Loaded, *, only_new: bool) -> list[Change]:
-    stored_templates = {each.name: each for each in session.scalars(select(Template))}
-    stored_profiles = {each.name: each for each in session.scalars(select(Profile))}
-    changes = []
-    for name, text in loaded.templates.items():
-        template = stored_templates.get(name)
-        if template is None:
-            changes.append(Change("template", name, "add"))
-        elif template.text != text and not only_new:
-            changes.append(Change("template", name, "edit"))
-    for name, (_, text, _) in loaded.profiles.items():
-        profile = stored_profiles.get(name)
-        if profile is None:
-            changes.append(Change("profile", name, "add"))
-        elif profile.source != text and not only_new:
-            changes.append(Change("profile", name, "edit"))
-    return changes
-
-
-def _parents_first(session: Session, loaded: _Loaded) -> Sequence[str]:
-    """The directory's profiles in an order in which each parent comes before its children. Raises ParentCycle."""
-    parents = {name: content.parent for name, (content, _, _) in loaded.profiles.items()}
-    stored = {each.name: each.parent.name if each.parent else None for each in session.scalars(select(Profile))}
-    ordered: list[str] = []
-    for name in parents:
-        try:
-            line = ancestry(name, stored | parents)
-        except ParentCycle as error:
-            error.where = loaded.profiles[name][2]
-            raise
-        ordered += [each for each in line if each not in ordered and each in parents]
-    return ordered
+def _put(path: Path, data: bytes) -> bool:
+    """Whether the file had to be written."""
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.read_bytes() == data:
+            return False
+    with replacing(path.resolve(), mode=0o644) as file:
+        file.write(data)
+    return True

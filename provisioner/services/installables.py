@@ -13,18 +13,24 @@ from provisioner.core.firmware import family_of
 from provisioner.core.names import object_name
 from provisioner.core.versions import newest
 from provisioner.errors import BuildNotPossible, InvalidInput, StillInUse
-from provisioner.services import media, objects
+from provisioner.services import media, objects, trees
 from provisioner.services.site import Actor, Site
-from provisioner.store.engine import read, write
+from provisioner.store.engine import is_dry_run, read, write
 from provisioner.store.models import Distro, Image, Profile
 from provisioner.store.snapshots import snapshot
 
 Installable = TypeVar("Installable", Distro, Image)
+FILE_ROLES = ("iso", "rootfs")
+"""The further files of a distro that people may give; each is copied into the media store."""
 
 
 @dataclass(frozen=True)
 class DistroInput:
-    """A distro to add: kernel and initrd are files or URLs, the tree is a URL or a directory of this host."""
+    """A distro to add: kernel and initrd are files or URLs, the tree is a URL or a directory of this host.
+
+    ``iso`` and ``rootfs`` are files or URLs too, for installers that load a whole system over the network: Ubuntu's
+    ISO, Fedora CoreOS's root file system.
+    """
 
     os: str
     version: str
@@ -32,6 +38,8 @@ class DistroInput:
     initrd: str
     tree: str = ""
     arch: str = "x86_64"
+    iso: str = ""
+    rootfs: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,19 @@ def add_distro(
     tree = _tree(given.tree)
     kernel = media.ingest(site, given.kernel, "kernel", progress)
     initrd = media.ingest(site, given.initrd, "initrd", progress)
+    files = _further(site, {role: getattr(given, role) for role in FILE_ROLES}, progress)
     with write(site.engine) as session:
         objects.refuse_taken(session, Distro, name)
         distro = Distro(name=name, os=given.os, os_version=given.version, arch=given.arch, tree=tree)
         distro.kernel_sha256, distro.kernel_name = kernel.sha256, kernel.name
         distro.initrd_sha256, distro.initrd_name = initrd.sha256, initrd.name
+        distro.files = files or None
         return objects.save(session, actor, distro, None)
+
+
+def _further(site: Site, sources: Mapping[str, str], progress: media.Progress | None) -> dict[str, dict[str, Any]]:
+    stored = {role: media.ingest(site, source, role, progress) for role, source in sources.items() if source}
+    return {role: {"sha256": file.sha256, "name": file.name, "size": file.size} for role, file in stored.items()}
 
 
 def edit_distro(
@@ -74,8 +89,13 @@ def edit_distro(
     *,
     expect: str | None = None,
 ) -> dict[str, Any]:
-    """Change os, version, kernel, initrd or tree; sealed builds keep the files they were sealed with."""
+    """Change os, version, kernel, initrd, tree, iso or rootfs; an empty tree, iso or rootfs takes it away.
+
+    Sealed builds keep the files they were sealed with.
+    """
     stored = {key: media.ingest(site, change[key], key, progress) for key in ("kernel", "initrd") if change.get(key)}
+    further = {role: change[role] for role in FILE_ROLES if role in change}
+    files = _further(site, further, progress)
     with write(site.engine) as session:
         distro = objects.get(session, Distro, name)
         objects.expect(distro, expect)
@@ -88,6 +108,9 @@ def edit_distro(
         for key, file in stored.items():
             setattr(distro, f"{key}_sha256", file.sha256)
             setattr(distro, f"{key}_name", file.name)
+        if further:
+            kept = {role: file for role, file in (distro.files or {}).items() if role not in further}
+            distro.files = (kept | files) or None
         return objects.save(session, actor, distro, before)
 
 
@@ -152,6 +175,7 @@ def rename(
         _refuse_used(session, model, name)
         before = snapshot(thing)
         objects.refuse_taken(session, model, object_name(new_name))
+        _keep_tree(site, thing)
         thing.name = new_name
         return objects.save(session, actor, thing, before)
 
@@ -162,7 +186,13 @@ def remove(site: Site, actor: Actor, model: type[Installable], name: str, *, exp
         thing = objects.get(session, model, name)
         objects.expect(thing, expect)
         _refuse_used(session, model, name)
+        _keep_tree(site, thing)
         objects.remove(session, actor, thing)
+
+
+def _keep_tree(site: Site, thing: Installable) -> None:
+    if isinstance(thing, Distro) and not is_dry_run(site.engine):
+        trees.keep_for_builds(site, thing.name, thing.tree)
 
 
 def show(site: Site, model: type[Installable], name: str) -> dict[str, Any]:

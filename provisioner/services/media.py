@@ -2,12 +2,9 @@
 
 import errno
 import hashlib
-import http.client
 import os
 import stat
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provisioner.errors import InvalidInput, MediaMissing
+from provisioner.services import fetching
 from provisioner.services.files import sync_directory, translated
 from provisioner.services.site import Site
 
 _CHUNK = 1 << 20
-_TIMEOUT_SECONDS = 30
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and the total, where it is known."""
 
@@ -50,8 +47,8 @@ def require(site: Site, sha256: str, what: str) -> Path:
     return path
 
 
-def ingest(site: Site, source: str, where: str, progress: Progress | None = None) -> Stored:
-    """Copy a file or a URL (http, https) into the store.
+def ingest(site: Site, source: str, where: str, progress: Progress | None = None, *, most: int | None = None) -> Stored:
+    """Copy a file or a URL (http, https) into the store; ``most`` is what a URL may give, in bytes.
 
     Raises MediaMissing if it cannot be had, InvalidInput for another kind of URL, StorageFull. A partial copy is
     never visible.
@@ -60,7 +57,7 @@ def ingest(site: Site, source: str, where: str, progress: Progress | None = None
     directory = site.media_dir / "sha256"
     with translated(directory):
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _opened(source, where) as (stream, total):
+    with _opened(source, where, most) as (stream, total):
         return _store(site, stream, name, total, progress)
 
 
@@ -75,7 +72,9 @@ def _path(source: str, where: str) -> str:
         raise InvalidInput(f"{source[:200]!r} is not a URL: {error}", where=where, hint="check the host") from error
 
 
-def _store(site: Site, stream: BinaryIO, name: str, total: int | None, progress: Progress | None) -> Stored:
+def _store(
+    site: Site, stream: BinaryIO | fetching.Body, name: str, total: int | None, progress: Progress | None
+) -> Stored:
     incoming = site.media_dir / f".incoming-{os.getpid()}-{os.urandom(4).hex()}"
     digest, size = hashlib.sha256(), 0
     try:
@@ -102,24 +101,13 @@ def _store(site: Site, stream: BinaryIO, name: str, total: int | None, progress:
 
 
 @contextmanager
-def _opened(source: str, where: str) -> Iterator[tuple[BinaryIO, int | None]]:
+def _opened(source: str, where: str, most: int | None) -> Iterator[tuple[BinaryIO | fetching.Body, int | None]]:
     if "://" not in source:
         with _open_file(Path(source), where) as file:
             yield file, os.fstat(file.fileno()).st_size
         return
-    if not source.startswith(("http://", "https://")):
-        raise InvalidInput(
-            f"{source!r} is neither a file nor an http URL", where=where, hint="download it, then give the file"
-        )
-    try:
-        request = urllib.request.Request(source, headers={"User-Agent": "provisioner"})  # noqa: S310 - scheme checked
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            length = answer.headers.get("Content-Length")
-            yield answer, int(length) if length else None
-    except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
-        # Of a URL's odd forms urllib says ValueError, of a host's name UnicodeError, of a strange answer HTTPException.
-        reason = getattr(error, "reason", error)
-        raise MediaMissing(f"{source}: {reason}", where=where, hint="check the URL, then try again") from error
+    with fetching.opened(source, where, most) as found:
+        yield found
 
 
 def _open_file(path: Path, where: str) -> BinaryIO:
@@ -134,15 +122,19 @@ def _open_file(path: Path, where: str) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") and part != ".treeinfo"
+
+
 def open_beneath(root: Path, path: str) -> int | None:
     """A descriptor of the regular file ``path`` below ``root``, or None.
 
-    No ``..``, no dotfile, and no link may lead out: the opened descriptor itself is asked where it is, so nothing can
-    be swapped between the check and the use. The caller closes it. Raises OSError when this process
-    has no descriptor left.
+    No ``..``, no dotfile but ``.treeinfo`` (Anaconda asks every tree for it first), and no link may lead out: the
+    opened descriptor itself is asked where it is, so nothing can be swapped between the check and the use. The caller
+    closes it. Raises OSError when this process has no descriptor left.
     """
     parts = [part for part in path.split("/") if part]
-    if not parts or "\0" in path or "\\" in path or any(part.startswith(".") for part in parts):
+    if not parts or "\0" in path or "\\" in path or any(map(_is_hidden, parts)):
         return None
     try:
         base = os.path.realpath(root)

@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 
 import structlog
 from sqlalchemy import select
@@ -61,6 +60,7 @@ class Subnets:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._cidrs = tuple(standby.recall(site).subnets)
+        self._over = threading.Event()
         self._refresh()
         threading.Thread(target=self._keep_fresh, name="subnets", daemon=True).start()
 
@@ -68,9 +68,12 @@ class Subnets:
         """Whether this client is in a configured subnet; loopback always is."""
         return any(contains(cidr, ip) for cidr in ("127.0.0.0/8", "::1/128", *self._cidrs))
 
+    def close(self) -> None:
+        """Read no more."""
+        self._over.set()
+
     def _keep_fresh(self) -> None:
-        while True:
-            time.sleep(_FRESH_SECONDS)
+        while not self._over.wait(_FRESH_SECONDS):
             self._refresh()
 
     def _refresh(self) -> None:

@@ -9,9 +9,8 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, true
 from sqlalchemy.orm import Session, selectinload
 
 from provisioner.core.lifecycle import Phase
-from provisioner.core.names import template_kind
 from provisioner.errors import InvalidInput
-from provisioner.services import builds, objects, people, quarantine, tokens, webhooks
+from provisioner.services import builds, objects, people, quarantine, templates, tokens, webhooks
 from provisioner.services.arming import find_build
 from provisioner.services.paging import Column, Order, asked, contains, fetch, refuse_unknown
 from provisioner.services.site import Site
@@ -53,15 +52,6 @@ def page(
         for name, value in wanted.filters.items():
             query = query.where(listed.found_by(value) if name == "q" else listed.filters[name](session, value))
         return fetch(session, query, order, wanted, partial(listed.views, session))
-
-
-def _template(template: Template) -> dict[str, Any]:
-    return {
-        "name": template.name,
-        "kind": template_kind(template.name),
-        "revision": objects.revision(template),
-        "bytes": len(template.text),
-    }
 
 
 def _each(view: Callable[[Any], dict[str, Any]]) -> Views:
@@ -116,7 +106,7 @@ def _list(model: Any, *also: Column, views: Views = _SEEN, options: tuple[Any, .
 LISTS: Mapping[str, _List] = {
     "subnets": _list(Subnet, Subnet.cidr),
     "profiles": _list(Profile, options=(selectinload(Profile.parent),)),
-    "templates": _list(Template, views=_each(_template)),
+    "templates": _list(Template, views=_each(templates.item)),
     "distros": _list(Distro, Distro.os),
     "images": _list(Image, Image.os),
     "users": _list(User, User.role, views=_each(people.view)),

@@ -1,6 +1,7 @@
 """Profiles."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import select
@@ -12,8 +13,8 @@ from provisioner.core.firmware import family_of
 from provisioner.core.localboot import check_way
 from provisioner.core.names import object_name
 from provisioner.core.parameters import ancestry
-from provisioner.errors import StillInUse
-from provisioner.services import objects
+from provisioner.errors import ProvisionerError, StillInUse
+from provisioner.services import objects, validating
 from provisioner.services.site import Actor, Site
 from provisioner.services.subnets import merged_parameters
 from provisioner.store.engine import read, write
@@ -22,24 +23,48 @@ from provisioner.store.snapshots import snapshot
 
 
 def add(site: Site, actor: Actor, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Add a profile from plain data in the shape of its YAML."""
+    """Add a profile from plain data in the shape of its YAML. Raises a ContentError if what it renders is wrong."""
     content = check_profile(dict(data), f"profile {data.get('name', '')}")
-    with write(site.engine) as session:
+
+    def wanted(session: Session) -> ProfileContent:
         objects.refuse_taken(session, Profile, content.name)
-        return put(session, actor, content, source=None)
+        return content
+
+    return _save(site, actor, content.name, wanted)
 
 
 def edit(
     site: Site, actor: Actor, name: str, change: Mapping[str, Any], *, expect: str | None = None
 ) -> dict[str, Any]:
-    """Change the keys that are given; ``parameters`` are merged, and one of None is removed."""
-    with write(site.engine) as session:
+    """Change the keys that are given; ``parameters`` are merged, and one of None is removed.
+
+    Raises a ContentError if what it, or a profile that inherits from it, renders is wrong and was not before.
+    """
+
+    def wanted(session: Session) -> ProfileContent:
         profile = objects.get(session, Profile, name)
         objects.expect(profile, expect)
         data = {key: value for key, value in snapshot(profile).items() if value is not None} | dict(change)
         if "parameters" in change:
             data["parameters"] = merged_parameters(profile.parameters, change["parameters"])
-        return put(session, actor, check_profile(data, f"profile {name}"), source=None)
+        return check_profile(data, f"profile {name}")
+
+    return _save(site, actor, name, wanted)
+
+
+def _save(site: Site, actor: Actor, name: str, wanted: Callable[[Session], ProfileContent]) -> dict[str, Any]:
+    """Validate what would be, outside any transaction, then write it if nothing changed meanwhile."""
+    for _ in range(validating.TRIES):
+        with read(site.engine) as session:
+            content = wanted(session)
+            _check(session, content, f"profile {name}")
+            stamp = validating.stamp(session)
+        validating.refuse(validating.when_saved(site, {}, {name: content}))
+        with write(site.engine) as session:
+            content = wanted(session)
+            if validating.stamp(session) == stamp:
+                return put(session, actor, content, source=None)
+    raise validating.changed_meanwhile(f"profile {name}")
 
 
 def rename(site: Site, actor: Actor, name: str, new_name: str, *, expect: str | None = None) -> dict[str, Any]:
@@ -99,13 +124,35 @@ def put(session: Session, actor: Actor, content: ProfileContent, source: str | N
 def _check(session: Session, content: ProfileContent, where: str) -> None:
     parents = {each.name: each.parent.name if each.parent else None for each in session.scalars(select(Profile))}
     ancestry(content.name, parents | {content.name: content.parent})
+    if content.parent:
+        objects.refer(session, Profile, content.parent, where)
     if content.template is not None:
         objects.refer(session, Template, content.template, where)
+    check_settings(content)
+
+
+def check_settings(content: ProfileContent, place: Callable[[str], str] | None = None) -> None:
+    """What needs no database: the distro's os, the handoff, the way of local boot.
+
+    Raises the error of the first that is wrong, at the ``place`` of its key where that is known.
+    """
     fields = content.fields()
-    if (fields["distro"] or {}).get("os"):
-        family_of(fields["distro"]["os"])
-    if content.handoff is not None:
-        settings = dict(content.handoff)
-        handoff.tool(str(settings.pop("tool", ""))).check(settings)
-    if content.local_boot is not None:
-        check_way(content.local_boot, where)
+    with _at(place, "distro"):
+        if (fields["distro"] or {}).get("os"):
+            family_of(fields["distro"]["os"])
+    with _at(place, "handoff"):
+        if content.handoff is not None:
+            settings = dict(content.handoff)
+            handoff.tool(str(settings.pop("tool", ""))).check(settings)
+    with _at(place, "local_boot"):
+        if content.local_boot is not None:
+            check_way(content.local_boot, f"profile {content.name}")
+
+
+@contextmanager
+def _at(place: Callable[[str], str] | None, key: str) -> Iterator[None]:
+    try:
+        yield
+    except ProvisionerError as error:
+        error.where = error.where if place is None else place(key)
+        raise

@@ -14,6 +14,7 @@ from provisioner.core.names import SNIPPETS, TEMPLATE_KINDS
 from provisioner.core.parameters import Level, Resolved, ancestry, resolve
 from provisioner.errors import BuildNotPossible, UnknownReference
 from provisioner.services import installables, objects
+from provisioner.services.drafts import in_force
 from provisioner.store.models import Distro, Image, Machine, Profile, Subnet, Template
 from provisioner.store.snapshots import snapshot
 
@@ -72,13 +73,13 @@ def parts(session: Session, machine: Machine) -> Parts:
     """The parts as they are now."""
     profiles = lineage(session, machine.profile) if machine.profile else []
     subnets = [each.subnet for each in machine.interfaces if each.subnet]
-    templates = session.execute(select(Template.name, Template.text, Template.version)).all()
+    templates = session.execute(select(Template.name, Template.text, Template.draft, Template.version)).all()
     things: list[Machine | Profile | Subnet] = [machine, *profiles, *subnets]
     return Parts(
         machine=snapshot(machine),
         lineage=[snapshot(each) for each in profiles],
         subnets={each.name: snapshot(each) for each in subnets},
-        sources={each.name: each.text for each in templates},
+        sources={each.name: in_force(each.name, each.text, each.draft) for each in templates},
         versions={f"{objects.KIND[type(thing)]} {thing.name}": str(thing.version) for thing in things}
         | {f"template {each.name}": str(each.version) for each in templates},
         pick=partial(_pick, session),

@@ -1,21 +1,23 @@
 """From gathered inputs to the files of a build: rendered in the confined process and validated."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from provisioner import handoff
 from provisioner.core import network, storage
 from provisioner.core.firmware import family_of
-from provisioner.core.markers import BUILD_URLS
+from provisioner.core.markers import BUILD_URLS, secrets_in
 from provisioner.core.names import template_kind
-from provisioner.errors import BuildNotPossible, MediaMissing, ProvisionerError
-from provisioner.render import bootargs, bootscripts, confined, validate
-from provisioner.services import media
+from provisioner.errors import AnswerInvalid, BuildNotPossible, MediaMissing, ProvisionerError
+from provisioner.render import bootargs, bootscripts, confined
+from provisioner.services import media, missing, remarks
 from provisioner.services.resolve import Gathered
 from provisioner.services.site import Site
 
 Result = TypeVar("Result")
+_LONGEST_BOOT_CFG = 64 * 1024
+_UNWRAPPED_BY_FETCH = {"ignition", "esxi"}
 _SEED = ("meta-data", "vendor-data", "network-config")
 
 
@@ -26,6 +28,8 @@ class Payload:
     kernel: media.Stored
     initrd: media.Stored
     family: str
+    boot_cfg: str = ""
+    """ESXi alone: the boot.cfg of its medium, which stands in the initrd's place."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,18 @@ def payload(site: Site, gathered: Gathered) -> Payload:
         return Payload(_ramdisk(site, "vmlinuz"), _ramdisk(site, "initrd.img"), "image")
     assert gathered.distro is not None  # noqa: S101 - gather() gives one of the two
     distro = gathered.distro
-    return Payload(_loaded(site, distro, "kernel"), _loaded(site, distro, "initrd"), family_of(distro["os"]))
+    loaded = Payload(_loaded(site, distro, "kernel"), _loaded(site, distro, "initrd"), family_of(distro["os"]))
+    for role, file in (distro.get("files") or {}).items():
+        media.require(site, file["sha256"], f"the {role} of distro {distro['name']}")
+    if loaded.family != "esxi":
+        return loaded
+    return replace(loaded, boot_cfg=_boot_cfg(site, distro))
+
+
+def _boot_cfg(site: Site, distro: Mapping[str, Any]) -> str:
+    path = media.require(site, distro["initrd_sha256"], f"the boot.cfg of distro {distro['name']}")
+    with path.open("rb") as file:
+        return file.read(_LONGEST_BOOT_CFG).decode(errors="replace")
 
 
 def _loaded(site: Site, distro: Mapping[str, Any], key: str) -> media.Stored:
@@ -82,8 +97,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """An order with all that rendering needs."""
+class Prepared:
+    """An order with all that rendering needs; equal ones render to the same."""
 
     order: Order
     payload: Payload
@@ -106,17 +121,17 @@ def make_all(site: Site, orders: Sequence[Order]) -> list[Made | ProvisionerErro
 
     All must have been gathered in one transaction, so that they mean the same templates.
     """
-    prepared = [_tried(_prepare, site, order) for order in orders]
-    good = [each for each in prepared if isinstance(each, _Prepared)]
-    jobs = [confined.Job(template, each.context) for each in good for template in _wanted(each.order.gathered).values()]
+    prepared = [_tried(prepare, site, order) for order in orders]
+    good = [each for each in prepared if isinstance(each, Prepared)]
+    jobs = [confined.Job(template, each.context) for each in good for template in wanted(each.order.gathered).values()]
     rendered = iter(confined.render(jobs, orders[0].gathered.sources) if jobs else [])
     made: list[Made | ProvisionerError] = []
     for each in prepared:
         if isinstance(each, ProvisionerError):
             made.append(each)
             continue
-        texts = [next(rendered) for _ in _wanted(each.order.gathered)]
-        made.append(_tried(_finish, each, texts))
+        texts = [next(rendered) for _ in wanted(each.order.gathered)]
+        made.append(_tried(finish, each, texts))
     return made
 
 
@@ -127,49 +142,80 @@ def _tried(work: Callable[..., Result], *arguments: Any) -> Result | Provisioner
         return error
 
 
-def _prepare(site: Site, order: Order) -> _Prepared:
+def prepare(site: Site, order: Order, loaded: Payload | None = None) -> Prepared:
+    """The order with all that rendering needs; ``loaded`` is its `payload`, where that is known already."""
     gathered = order.gathered
-    loaded = payload(site, gathered)
+    loaded = loaded or payload(site, gathered)
     settings = dict(gathered.resolved.field("handoff") or {})
     tool = handoff.tool(str(settings.pop("tool", "none")))
     tool.check(settings)
     prepared = tool.prepare(settings, gathered.machine)
     names = tuple(sorted({*order.secrets, *prepared.secrets}))
     context = render_context(gathered, loaded, number=order.number, secrets=names)
-    return _Prepared(order, loaded, tool, prepared, names, context)
+    return Prepared(order, loaded, tool, prepared, names, context)
 
 
-def _finish(prepared: _Prepared, results: Sequence[str | ProvisionerError]) -> Made:
-    gathered, loaded = prepared.order.gathered, prepared.payload
-    wanted = _wanted(gathered)
-    files: dict[str, str] = {}
-    for name, result in zip(wanted, results, strict=True):
+def finish(prepared: Prepared, results: Sequence[str | ProvisionerError]) -> Made:
+    """The build of a prepared order, from what its templates rendered to. Raises the first error, and AnswerInvalid."""
+    files = {}
+    for name, result in zip(wanted(prepared.order.gathered), results, strict=True):
         if isinstance(result, ProvisionerError):
-            raise result
+            raise missing.told(result, prepared.order.gathered)
         files[name] = result
-    warnings = _validated(gathered, wanted, files)
-    files["handoff"] = handoff.handoff_script(prepared.tool.name, prepared.handoff.settings, BUILD_URLS)
-    files |= boot_files(gathered, loaded, prepared.context)
-    return Made(files, warnings, prepared.handoff.secrets, prepared.secret_names, loaded)
+    warnings = validated(prepared, files)
+    files |= other_files(prepared)
+    return Made(files, warnings, prepared.handoff.secrets, prepared.secret_names, prepared.payload)
 
 
-def _wanted(gathered: Gathered) -> dict[str, str]:
+def other_files(prepared: Prepared) -> dict[str, str]:
+    """The files of a build that no template makes."""
+    script = handoff.handoff_script(prepared.tool.name, prepared.handoff.settings, BUILD_URLS)
+    return {"handoff": script} | boot_files(prepared.order.gathered, prepared.payload, prepared.context)
+
+
+def wanted(gathered: Gathered) -> dict[str, str]:
+    """The files that templates make, by name, each with its template."""
     if template_kind(gathered.template) == "autoinstall":
         return {"user-data": gathered.template} | {name: f"autoinstall/{name}.j2" for name in _SEED}
     return {"answer": gathered.template}
 
 
-def _validated(gathered: Gathered, wanted: Mapping[str, str], files: Mapping[str, str]) -> tuple[str, ...]:
+def validated(prepared: Prepared, files: Mapping[str, str]) -> tuple[str, ...]:
+    """The validator's warnings about the files that templates made. Raises AnswerInvalid."""
+    check_secrets(prepared, files)
+    (found,) = remarks.remarks([answer(prepared, files)], prepared.order.gathered.sources)
+    return remarks.refuse(found)
+
+
+def check_secrets(prepared: Prepared, files: Mapping[str, str]) -> None:
+    """A secret is filled into the answer of the families that run no code before they read it, and nowhere else.
+
+    Raises AnswerInvalid for a marker elsewhere, or of a secret that the machine does not have.
+    """
+    template, machine = prepared.order.gathered.template, prepared.order.gathered.machine["name"]
+    for file, text in files.items():
+        for name in secrets_in(text):
+            if template_kind(template) not in _UNWRAPPED_BY_FETCH:
+                raise AnswerInvalid(
+                    f"the marker of the secret {name} stands in {file}; only Ignition and ESXi answers may hold one",
+                    where=template,
+                    hint="take it in the early script, by snippets/secret.sh.j2",
+                )
+            if name not in prepared.secret_names:
+                raise AnswerInvalid(
+                    f"the answer needs the secret {name}, which {machine} does not have",
+                    where=template,
+                    hint=f"`provisioner machine edit {machine} --secret {name}=FILE`",
+                )
+
+
+def answer(prepared: Prepared, files: Mapping[str, str]) -> remarks.Answer:
+    """The file that the installer is told what to do by, among those that templates made; validators read it."""
+    gathered = prepared.order.gathered
     source = gathered.distro or gathered.image or {}
-    name = "user-data" if "user-data" in wanted else "answer"
-    findings = validate.validate(
-        template_kind(gathered.template),
-        files[name],
-        os=source["os"],
-        version=source["version"],
-        template=gathered.template,
-    )
-    return tuple(str(finding) for finding in findings)
+    name = "user-data" if "user-data" in files else "answer"
+    job = confined.Job(gathered.template, prepared.context)
+    return remarks.Answer(job, files[name], source["os"], source["version"])
 
 
 def render_context(gathered: Gathered, loaded: Payload, *, number: int, secrets: tuple[str, ...]) -> dict[str, Any]:
@@ -244,10 +290,35 @@ def boot_files(gathered: Gathered, loaded: Payload, context: Mapping[str, Any]) 
         context["parameters"],
         context["kernel_options"],
     )
+    if loaded.family == "esxi":
+        return _esxi_files(gathered, loaded, context, arguments)
     kernel, initrd = media_url(loaded.kernel), media_url(loaded.initrd)
     title = f"{gathered.machine['name']}: {gathered.profile['name']}, build {context['build']['number']}"
     grub = [f"media/sha256/{stored.sha256}/{stored.name}" for stored in (loaded.kernel, loaded.initrd)]
     return {
         "ipxe": bootscripts.install_ipxe(kernel, [initrd], arguments, title),
         "grub": bootscripts.install_grub(grub[0], [grub[1]], arguments, title, _only_mac(gathered)),
+    }
+
+
+def _esxi_files(
+    gathered: Gathered, loaded: Payload, context: Mapping[str, Any], arguments: Sequence[str]
+) -> dict[str, str]:
+    distro = context["distro"]
+    if not distro["tree"]:
+        raise BuildNotPossible(
+            f"distro {distro['name']} has no tree, and ESXi's installer loads its modules from there",
+            hint=f"`provisioner distro edit {distro['name']} --tree DIR`, the unpacked medium",
+        )
+    kernel, files = media_url(loaded.kernel), distro["files"]
+    for_bios = kernel.endswith(".c32")
+    efi = files.get("mboot.efi") or (None if for_bios else kernel)
+    bios = files.get("mboot.c32") or (kernel if for_bios else None)
+    boot_cfg = f"{context['urls']['seed']}boot.cfg"
+    title = f"{gathered.machine['name']}: {gathered.profile['name']}, build {context['build']['number']}"
+    no_grub = ["ESXi is not started by GRUB: let the DHCP server name snponly.efi (UEFI) or undionly.kpxe (BIOS)"]
+    return {
+        "ipxe": bootscripts.install_esxi_ipxe(efi, bios, boot_cfg, title),
+        "grub": bootscripts.halt_grub(no_grub),
+        "boot.cfg": bootscripts.esxi_boot_cfg(loaded.boot_cfg, distro["tree"], arguments),
     }

@@ -1,9 +1,11 @@
 """An opened installation: what every use case gets first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from provisioner.errors import ProvisionerError, StateDirectory
 from provisioner.services.keys import Keys
@@ -23,9 +25,12 @@ class Site:
     engine: Engine
     keys: Keys
 
-    def rehearsing(self) -> "Site":
-        """The same installation, with every change rolled back at its end: for `--dry-run`."""
-        return replace(self, engine=dry_run(self.engine))
+    def rehearsing(self, watch: Callable[[Session], None] | None = None) -> "Site":
+        """The same installation, with every change rolled back at its end: for `--dry-run`.
+
+        ``watch`` is shown each change before it is rolled back (see `services.radius.Watch`).
+        """
+        return replace(self, engine=dry_run(self.engine, watch))
 
     @property
     def media_dir(self) -> Path:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from provisioner.core.content import parse_profile
 from provisioner.core.lifecycle import MachineState
 from provisioner.errors import Conflict, NotFound, ProvisionerError
-from provisioner.services import arming, builds, catalogue, installables, machines, media, profiles, subnets
+from provisioner.services import arming, builds, catalogue, content, installables, machines, media, profiles, subnets
 from provisioner.services.installables import DistroInput
 from provisioner.services.machines import InterfaceInput
 from provisioner.services.site import Actor, Site
@@ -32,20 +33,6 @@ _OS = "rocky"
 _VERSION = "..."
 _SALT = "$6$simulated$"
 _CRYPT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PARAMETERS: Mapping[str, Any] = {
-    "locale": "en_US.UTF-8",
-    "keyboard": "us",
-    "timezone": "UTC",
-    "ntp": [],
-    "network": "dhcp",
-    "disk": "auto",
-    "partitioning": "lvm",
-    "packages": [],
-    "repos": [],
-    "ssh_keys": [],
-    "users": [],
-}
-
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -205,13 +192,19 @@ def _profile(site: Site, actor: Actor) -> None:
         "description": DESCRIPTION,
         "distro": {"name": NAME},
         "template": "kickstart/el9.ks.j2",
-        "parameters": dict(_PARAMETERS),
+        "parameters": _shipped_parameters("linux"),
         "handoff": {"tool": "none"},
     }
     if _simulated_profile(site) is None:
         profiles.add(site, actor, {"name": NAME, **data})
     else:
         profiles.edit(site, actor, NAME, data)
+
+
+def _shipped_parameters(name: str) -> dict[str, Any]:
+    """Those of a profile as it comes with the program, whatever the site made of it."""
+    where = f"profiles/{name}.yaml"
+    return parse_profile((content.shipped() / where).read_text(), where).parameters
 
 
 def _refuse_takers(site: Site) -> None:

@@ -3,8 +3,9 @@
 import errno
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,10 @@ def write(engine: Engine) -> Iterator[Session]:
             _lock_postgres(session, hurried=connection.get_execution_options().get(_HURRIED, False))
         yield session
         session.flush()
-        if connection.get_execution_options().get(_DRY_RUN):
+        rehearsal: _Rehearsal | None = connection.get_execution_options().get(_DRY_RUN)
+        if rehearsal is not None:
+            if rehearsal.watch is not None:
+                rehearsal.watch(session)
             transaction.rollback()
 
 
@@ -203,9 +207,22 @@ def _unavailable(error: DBAPIError) -> Exception:
     return error
 
 
-def dry_run(engine: Engine) -> Engine:
-    """The same database, but every write is rolled back at its end: what would happen, without its happening."""
-    return engine.execution_options(**{_DRY_RUN: True})
+@dataclass(frozen=True)
+class _Rehearsal:
+    watch: Callable[[Session], None] | None
+
+
+def dry_run(engine: Engine, watch: Callable[[Session], None] | None = None) -> Engine:
+    """The same database, but every write is rolled back at its end: what would happen, without its happening.
+
+    ``watch`` is given each session when all is written and nothing rolled back yet, while the write lock is held.
+    """
+    return engine.execution_options(**{_DRY_RUN: _Rehearsal(watch)})
+
+
+def is_dry_run(engine: Engine) -> bool:
+    """Whether its writes are rolled back: then what a write does besides must be left out too."""
+    return engine.get_execution_options().get(_DRY_RUN) is not None
 
 
 def hurried(engine: Engine) -> Engine:

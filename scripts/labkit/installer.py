@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from labkit.server import Server
 PACKAGE = "debian-installer-12-netboot-amd64"
 DISTRO = "debian-12"
 PROFILE = "installer-image"
+_CODENAMES = {"13": "trixie"}
 _INSIDE = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
 # What the installer would fetch as components before it looks for disks, in the order of their needs.
 _MODULES = ("block/virtio_blk", "fs/ext4/ext4", "fs/jbd2/jbd2", "fs/mbcache", "lib/crc16", "crypto/crc32c_generic")
@@ -97,11 +98,11 @@ def _fetch(cache: Path, directory: Path) -> None:
         new.rename(directory)
 
 
-def _unpack(place: Path, package: str, wanted: Callable[[str], bool]) -> Path:
+def _unpack(place: Path, package: str, wanted: Callable[[str], bool], options: Sequence[str] = ()) -> Path:
     """Download a package and unpack the files that are wanted."""
     target = place / package
     target.mkdir()
-    done = _run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package, cwd=place)
+    done = _run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", *options, "download", package, cwd=place)
     archives = list(place.glob(f"{package}_*.deb"))
     if done.returncode or not archives:
         raise LabError(f"`apt-get download {package}` failed: {done.stderr.strip()}")
@@ -173,10 +174,53 @@ def prepare(server: Server, hardware: Hardware, content: Path, secrets: Mapping[
     server.cli("machine", "edit", hardware.name, "--param", f"image={image.file.name}")
 
 
-def unpack_root(installer: Netboot, directory: Path) -> Path:
+def initrd_of(release: str) -> Path:
+    """The initrd of this release's installer (``12``, ``13``), fetched as `netboot` does; LabError where there is none.
+
+    The releases after this host's own come from the same archive, by package lists of our own: this host's stay as they
+    are.
+    """
+    if release == "12":
+        return netboot().initrd
+    cache = cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    kept = cache / f"installer-{release}-initrd.gz"
+    with (cache / "installer.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(prefix=".installer-", dir=cache) as place:
+                package = PACKAGE.replace("-12-", f"-{release}-")
+                options = _lists_of(Path(place), _CODENAMES[release])
+                unpacked = _unpack(Path(place), package, lambda name: "/text/" in name, options)
+                found = unpacked / _INSIDE.replace("/12/", f"/{release}/") / "initrd.gz"
+                shutil.move(found, kept)
+    return kept
+
+
+def _lists_of(place: Path, codename: str) -> list[str]:
+    """Options with which apt knows this suite of the archive that the host's own main component comes from."""
+    wanted = ("Created-By: Packages", "Component: main")
+    told = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted).stdout
+    archives = [line for line in sorted(set(told.split())) if line.rstrip("/").endswith("/debian")]
+    if not archives:
+        raise LabError("apt has no archive of Debian's main component in its sources")
+    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (place / "sources").write_text(f"deb [signed-by={keys}] {archives[0]} {codename} main\n")
+    for folder in ("parts", "lists/partial", "cache/archives/partial"):
+        (place / folder).mkdir(parents=True)
+    options = [f"Dir::Etc::sourcelist={place}/sources", f"Dir::Etc::sourceparts={place}/parts"]
+    options += [f"Dir::State::lists={place}/lists", f"Dir::Cache={place}/cache", "APT::Sandbox::User=root"]
+    arguments = [word for option in options for word in ("-o", option)]
+    done = _run("apt-get", "-qq", *arguments, "update")
+    if done.returncode:
+        raise LabError(f"`apt-get update` for {codename} failed: {done.stderr.strip()}")
+    return arguments
+
+
+def unpack_root(initrd: Path, directory: Path) -> Path:
     """The installer's root file system as a directory; its programs run in a chroot as well as on a machine."""
     root = directory / "installer"
     root.mkdir()
-    archive = gzip.decompress(installer.initrd.read_bytes())
+    archive = gzip.decompress(initrd.read_bytes())
     subprocess.run(["cpio", "-idm", "--quiet"], cwd=root, input=archive, capture_output=True, check=True)
     return root

@@ -118,7 +118,10 @@ def test_dry_run_shows_the_change_and_changes_nothing(contents: Any, ready: Any,
     before = contents(ready)
     shown = ready.cli(*words, "--dry-run").stdout.splitlines()
     assert shown[-1] == "(dry run: nothing was changed)"
-    assert all(line.startswith(("+", "-")) for line in shown[:-1])
+    change, reach = shown[: shown.index("")], shown[shown.index("") + 1]
+    assert change
+    assert all(line.startswith(("+", "-")) for line in change)
+    assert reach.startswith(("reaches no machine", "reaches 1 machine: "))
     assert len(shown) > 1
     assert contents(ready) == before
 

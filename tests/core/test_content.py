@@ -100,6 +100,20 @@ def test_a_bomb_is_refused_at_once() -> None:
         load_yaml("x" * (2 << 20), "x")
 
 
+@pytest.mark.parametrize("piece", ["[", "{a: ", "- ", "? ", "- - ? "])
+@pytest.mark.parametrize("characters", [5_000, 1_000_000])
+def test_s36_depth_is_refused_before_it_costs_anything(piece: str, characters: int) -> None:
+    """A megabyte of brackets took libyaml many minutes."""
+    with pytest.raises(MalformedContent, match=r"nested deeper|recursion"):
+        load_yaml(piece * (characters // len(piece)), "x")
+
+
+@pytest.mark.parametrize("value", ["1.0e+400", "-.inf", ".NaN", "!!float 1e400"])
+def test_s36_numbers_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(MalformedContent):
+        parse_profile(f"name: a\nparameters: {{x: {value}}}\n", "x")
+
+
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False)
 )

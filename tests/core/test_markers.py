@@ -1,12 +1,14 @@
 """Markers are filled in one pass: no value can bring another value in."""
 
+import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.core.markers import BUILD_URLS, NAMES, fill, marker, refuse_markers
+from provisioner.core.markers import BUILD_URLS, NAMES, fill, fill_secrets, marker, refuse_markers, secrets_in
 from provisioner.errors import MalformedContent
 
 tricky = st.text(alphabet="@provisner:_bt ", max_size=40) | st.sampled_from([marker(name) for name in NAMES])
@@ -50,3 +52,20 @@ def test_s21_a_value_that_could_be_taken_for_a_marker_is_refused_at_input(value:
     with pytest.raises(MalformedContent, match="reserved"):
         refuse_markers(value, "parameters")
     refuse_markers({"a": ["b@@", 1, None, {"c": "provisioner:"}]}, "parameters")
+
+
+@given(st.text(max_size=60))
+def test_s23_only_the_alphabet_of_crypt_hashes_is_filled_in(value: str) -> None:
+    text = f'{{"passwordHash": "{marker("secret_root_password")}", "x": "{marker("boot_url")}"}}'
+    assert secrets_in(text) == ("root_password",)
+    if re.fullmatch(r"[A-Za-z0-9./$=,_-]+", value):
+        assert json.loads(fill_secrets(text, {"root_password": value}))["passwordHash"] == value
+        return
+    with pytest.raises(MalformedContent):
+        fill_secrets(text, {"root_password": value})
+
+
+def test_s23_urls_and_tokens_never_fill_in_a_secret() -> None:
+    text = marker("secret_root_password")
+    assert fill(text, dict.fromkeys(NAMES, "x")) == text
+    assert secrets_in(marker("boot_url")) == ()

@@ -1,10 +1,11 @@
 """A run of the service's writing work in which one system call fails; `tests/faults/test_write_faults.py` starts it.
 
-    strace -f -e inject=CALL:error=ERROR:when=MARK story.py STATE CALL MARK FIRST LAST
+    strace -f -e inject=CALL:error=ERROR:when=MARK story.py STATE CALL MARK FIRST LAST STEP
 
-For each number from FIRST to LAST a child is forked. It first makes the system call MARK - number times with no effect,
-so that the one that strace fails is its number-th real one, and then does a day's work on a copy of STATE. Whatever an
-operation says, it is repeated once, as an installer or an administrator would. The verdicts go to standard output.
+For each number from FIRST to LAST in steps of STEP a child is forked. It first makes the system call MARK - number
+times with no effect, so that the one that strace fails is its number-th real one, and then does a day's work on a copy
+of STATE. Whatever an operation says, it is repeated once, as an installer or an administrator would. The verdicts go to
+standard output.
 """
 
 import json
@@ -196,9 +197,9 @@ def child(template: Path, directory: Path, call: str, mark: int, number: int) ->
 
 def main() -> None:
     """Fork a child for each number; one line of JSON for each."""
-    template, call, mark, first, last = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    template, call, mark, first, last, step = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7])
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-        for number in range(first, last + 1):
+        for number in range(first, last + 1, step):
             shared = mmap.mmap(-1, 1 << 16)
             place = Path(directory) / str(number)
             place.mkdir()

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from labkit.installer import netboot, unpack_root
+from labkit.installer import initrd_of, unpack_root
+from labkit.processes import LabError
 
 from provisioner.core.tokens import Purpose, new_uid, token
 from provisioner.render.confined import Job, render
@@ -26,18 +27,22 @@ pytestmark = [
 ]
 
 HASH = "$6$saltsalt$canaryInACoalMine./XYZ"
+PASSPHRASE = "correct horse's battery $taple"
+RELEASES = ("/debian/dists/bookworm/Release", "/debian/dists/trixie/Release")
 UID = new_uid()
 TOKENS = {f"{purpose}_token": token(b"k" * 32, UID, purpose) for purpose in Purpose}
 ANSWER, EVENT = TOKENS["answer_token"], TOKENS["event_token"]
 EARLY = "sh /var/lib/dpkg/info/network-preseed.postinst"
 DISKS = "preseed_command partman/early_command"
 LATE = "\n".join(f"/usr/lib/finish-install.d/{hook}" for hook in ("07preseed", "94save-logs", "94zz-provisioner"))
-ALL = f"set -e\n{EARLY}\n{DISKS}\ndebconf-get partman-auto/disk >/tmp/disk\n{LATE}"
+# partman runs the program for the passphrase with these arguments.
+KEY = f"debconf-get partman-auto/disk >/tmp/disk\nblockdev-keygen {DISK} passphrase /tmp/key"
+ALL = f"set -e\n{EARLY}\n{DISKS}\n{KEY}\n{LATE}"
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack_root(netboot(), tmp_path_factory.mktemp("pristine"))
+    return unpack_root(initrd_of("12"), tmp_path_factory.mktemp("pristine"))
 
 
 @pytest.fixture
@@ -46,12 +51,29 @@ def installer(pristine: Path, tmp_path: Path) -> Iterator[Userland]:
         yield here
 
 
-def preseed(url: str) -> str:
-    """The shipped preseed for a machine with a root password, its markers filled."""
-    data = context("debian12")
-    data["parameters"] = {**data["parameters"], "disk": DISK, "proxy": ""}
+@pytest.fixture(scope="module")
+def pristine13(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return unpack_root(initrd_of("13"), tmp_path_factory.mktemp("pristine"))
+    except LabError as error:
+        pytest.skip(f"Debian 13's installer is not to be had: {error}")
+
+
+@pytest.fixture
+def installer13(pristine13: Path, tmp_path: Path) -> Iterator[Userland]:
+    with userland(pristine13, tmp_path, str(shutil.which("busybox"))) as here:
+        yield here
+
+
+def preseed(url: str, name: str = "debian12", early: str = "") -> str:
+    """The shipped preseed for a machine with a root password and an encrypted disk, its markers filled.
+
+    ``early`` is what a site's own template adds to the early script.
+    """
+    data = context(name, parameters={"disk": DISK, "encrypt": True}, secrets=["root_password", "disk_passphrase"])
     data["distro"] = {**data["distro"], "tree": f"{url}/debian"}
-    (text,) = render([Job(profile("debian12")["template"], data)], sources())
+    own = f'{{% extends "{profile(name)["template"]}" %}}{{% block early %}}{early}\n{{% endblock %}}'
+    (text,) = render([Job("preseed/own.cfg.j2", data)], sources() | {"preseed/own.cfg.j2": own})
     assert isinstance(text, str), text
     values = TOKENS | {"boot_url": url, "media_url": url}
     return re.sub(r"@@provisioner:(\w+)@@", lambda found: values[found[1]], text)
@@ -63,9 +85,11 @@ def well(asked: Asked, before: int) -> tuple[int, bytes]:
         return 200, b"PRESEED"
     if asked.path == f"/build/{ANSWER}/secret/root_password" and asked.method == "POST":
         return 200, HASH.encode()
+    if asked.path == f"/build/{ANSWER}/secret/disk_passphrase" and asked.method == "POST":
+        return 200, PASSPHRASE.encode()
     if asked.path == f"/build/{ANSWER}/handoff":
         return 200, b"#!/bin/sh\ntrue\n"
-    if asked.path in {f"/build/{EVENT}/event", "/debian/dists/bookworm/Release"}:
+    if asked.path in {f"/build/{EVENT}/event", *RELEASES}:
         return 200, b"ok"
     return 404, b""
 
@@ -76,12 +100,14 @@ def play(
     steps: str = ALL,
     until: Callable[[], bool] = lambda: False,
     terminal: int | None = None,
+    name: str = "debian12",
+    early: str = "",
 ) -> Recorder:
     """Run the steps until they end, a script parks the installer, or ``until``; the server's notes."""
 
     def filled(asked: Asked, before: int) -> tuple[int, bytes]:
         status, body = answer(asked, before)
-        return status, preseed(server.url).encode() if body == b"PRESEED" else body
+        return status, preseed(server.url, name, early).encode() if body == b"PRESEED" else body
 
     with recorder(filled) as server:
         installer.start(steps, f"{server.url}/build/{ANSWER}/answer", terminal)
@@ -101,18 +127,35 @@ def events(server: Recorder, step: str) -> list[Asked]:
     return [asked for asked in server.asked if asked.path.endswith("/event") and asked.form["step"] == step]
 
 
-def test_the_whole_preseed_in_order_and_what_it_leaves(installer: Userland) -> None:
-    server = play(installer)
+@pytest.mark.parametrize(("name", "fixture"), [("debian12", "installer"), ("debian13", "installer13")])
+def test_the_whole_preseed_in_order_and_what_it_leaves(name: str, fixture: str, request: pytest.FixtureRequest) -> None:
+    installer: Userland = request.getfixturevalue(fixture)
+    server = play(installer, name=name)
     assert installer.ended, installer.read("/tmp/drive.log")
     assert server.steps() == ["installer", "disk", "built"]
     assert installer.read("/tmp/disk").strip() == DISK
-    assert [asked.method for asked in secrets(server)] == ["POST"]
+    assert [asked.method for asked in secrets(server)] == ["POST", "POST"]
     # Every question of the preseed got its answer: none was lost between the comments that hold the scripts.
     answered = installer.read("/var/lib/preseed/log").splitlines()
-    asked = [line for line in preseed("http://x").splitlines() if line and not line.startswith("#")]
+    asked = [line for line in preseed("http://x", name).splitlines() if line and not line.startswith("#")]
     assert len(answered) == len(asked)
     hook = installer.read("/target/etc/provisioner/handoff.sh")
     assert hook == "#!/bin/sh\ntrue\n"
+    assert installer.read("/target/etc/network/interfaces").endswith("auto ens4\niface ens4 inet dhcp\n")
+    assert_no_traces(installer, server)
+
+
+def assert_no_traces(installer: Userland, server: Recorder) -> None:
+    """Nothing that opens or decrypts anything stays where the installer's logs and answers go."""
+    nonces = {asked.form["nonce"] for asked in secrets(server)}
+    for secret in (ANSWER, EVENT, HASH, PASSPHRASE, *nonces):
+        assert installer.holding(secret, "/var/log") == set()
+        assert installer.holding(secret, "/var/lib/cdebconf") == set()
+        assert installer.holding(secret, "/target") <= {"/target/called-chpasswd.input"}
+    assert installer.holding(PASSPHRASE) == {"/tmp/key"}, "the file that cryptsetup reads, in memory"
+    assert not (installer.root / "tmp/provisioner").exists()
+    # What was looked through is what the installer leaves of every installation.
+    assert "provisioner :: " in installer.read("/target/var/log/installer/cdebconf/questions.dat")
 
 
 def test_s23_the_hash_goes_to_the_new_system_by_standard_input_and_nowhere_else(installer: Userland) -> None:
@@ -126,13 +169,7 @@ def test_s23_the_hash_goes_to_the_new_system_by_standard_input_and_nowhere_else(
 def test_s28_no_token_reaches_the_disk_and_none_stays_in_the_logs(installer: Userland) -> None:
     server = play(installer)
     assert installer.ended, installer.read("/tmp/drive.log")
-    nonce = secrets(server)[0].form["nonce"]
-    for secret in (ANSWER, EVENT, nonce):
-        assert installer.holding(secret, "/target") == set()
-        assert installer.holding(secret, "/var/log") == set()
-        assert installer.holding(secret, "/var/lib/cdebconf") == set()
-    assert not (installer.root / "tmp/provisioner").exists()
-    # What was looked through is what the installer leaves of every installation.
+    assert_no_traces(installer, server)
     assert "/build/..." in installer.read("/target/var/log/installer/syslog")
     assert "/build/..." in installer.read("/target/var/log/installer/hardware-summary")
     assert "preseed/url" in installer.read("/target/var/log/installer/cdebconf/questions.dat")
@@ -150,13 +187,13 @@ def test_programs_of_the_new_system_do_not_see_the_installers_debconf(installer:
 
 def test_s23_a_lost_reply_is_asked_for_again_with_the_same_nonce(installer: Userland) -> None:
     def loses(asked: Asked, before: int) -> tuple[int, bytes]:
-        if "/secret/" in asked.path and before < 2:
+        if asked.path.endswith("/secret/root_password") and before < 2:
             return (503 if before else LOST), b""
         return well(asked, before)
 
     server = play(installer, loses)
     assert installer.ended, installer.read("/tmp/drive.log")
-    nonces = [asked.form["nonce"] for asked in secrets(server)]
+    nonces = [asked.form["nonce"] for asked in secrets(server) if asked.path.endswith("/root_password")]
     assert len(nonces) == 3 and len(set(nonces)) == 1
     assert installer.read("/target/called-chpasswd.input") == f"root:{HASH}\n"
 
@@ -185,7 +222,9 @@ def test_r01_built_is_repeated_until_it_is_acknowledged_before_the_installer_goe
     server = play(installer, busy)
     assert installer.ended, installer.read("/tmp/drive.log")
     assert len(events(server, "built")) == 5
-    assert [pause for pause in installer.pauses() if pause != "5"] == ["2", "4", "8", "16"]
+    first, *rest = [pause for pause in installer.pauses() if pause != "5"]
+    assert first == "2", "disk.sh looks twice"
+    assert rest == ["2", "4", "8", "16"]
 
 
 def test_s23_a_refused_secret_stops_the_installation_before_the_disk(installer: Userland) -> None:
@@ -221,6 +260,28 @@ def test_r39_a_missing_mirror_is_noticed_before_the_disk_is(installer: Userland)
     assert server.steps() == ["installer", "failed"]
     assert secrets(server) == []
     assert "/debian does not give dists/bookworm/Release" in events(server, "failed")[0].form["message"]
+
+
+def test_r13_a_script_that_breaks_is_reported_with_the_log_and_parks_the_installer(installer: Userland) -> None:
+    """A site's own addition; the installer would show a dialog, and then go on to the disks."""
+    server = play(installer, early="exit 3")
+    assert installer.parked and not installer.ended
+    assert server.steps() == ["installer", "failed"]
+    (failed,) = events(server, "failed")
+    assert failed.form["message"] == "the script early.sh ended with an error"
+    assert "successfully loaded preseed file from" in failed.form["log"]
+    assert ANSWER not in failed.form["log"] and EVENT not in failed.form["log"]
+
+
+def test_r13_scripts_that_cannot_be_fetched_are_reported(installer: Userland) -> None:
+    def gone(asked: Asked, before: int) -> tuple[int, bytes]:
+        return (404, b"") if asked.path.endswith("/answer") and before else well(asked, before)
+
+    server = play(installer, gone)
+    assert installer.parked and not installer.ended
+    assert [(asked.form["step"], asked.form["message"]) for asked in server.asked if asked.path.endswith("/event")] == [
+        ("failed", "the scripts of the preseed could not be fetched")
+    ]
 
 
 def test_r01_a_disk_report_that_nobody_acknowledges_parks_the_installer(installer: Userland) -> None:

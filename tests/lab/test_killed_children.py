@@ -58,7 +58,7 @@ class Killer:
     def processes(self, child: str) -> list[int]:
         """The child's processes; gunicorn's workers carry its name too."""
         running = processes(self.room.server.state_dir)
-        return [pid for pid, line in running.items() if re.search(rf"--only {child}\b", line)]
+        return [pid for pid, name in running.items() if name == child]
 
 
 def test_r20_r33_each_child_is_killed_while_a_machine_is_built(tmp_path: Path) -> None:

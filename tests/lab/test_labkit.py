@@ -88,7 +88,7 @@ def test_clean_removes_what_a_killed_run_left_behind(other_run: tuple[subprocess
     process, directory, pid = other_run
     process.send_signal(signal.SIGKILL)
     process.wait(30)
-    wait_for(lambda: not alive(pid), 10, "the child to follow its parent")
+    wait_for(lambda: not alive(pid), 60, "the child to follow its parent")
     assert directory.exists()
     clean()
     assert not directory.exists()

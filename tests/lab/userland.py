@@ -118,6 +118,11 @@ def userland(pristine: Path, place: Path, busybox: str) -> Iterator[Userland]:
         (here.root / "dev" / name).unlink(missing_ok=True)
         os.mknod(here.root / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
     os.mknod(here.root / DISK.lstrip("/"), 0o600 | stat.S_IFBLK, os.makedev(7, 250))
+    disk = f"/sys/block/{DISK.rsplit('/', 1)[-1]}"
+    here.write(f"{disk}/size", f"{16 << 21}\n")
+    here.write("/sys/class/net/ens4/address", "52:54:00:12:34:56\n")
+    (here.root / "sys/class/net/ens4/device").mkdir()
+    here.write("/bin/blockdev-keygen", "#!/bin/sh\nexit 1\n", 0o755)
     here.write("/bin/sleep", _SLEEP, 0o755)
     for folder in ("bin", "etc/network", "root", "usr/sbin", "var/log", "tmp"):
         (here.root / "target" / folder).mkdir(parents=True)

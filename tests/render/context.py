@@ -23,7 +23,22 @@ DISTROS = {
     "rocky9": ("rocky", "9.6", "kickstart", "@@provisioner:media_url@@/media/rocky-9.6/"),
     "rhel9": ("rhel", "9.4", "kickstart", "http://mirror.example.com/rhel/9.4/BaseOS/x86_64/os/"),
     "debian12": ("debian", "12", "preseed", "http://mirror.example.com/debian"),
+    "debian13": ("debian", "13", "preseed", "http://mirror.example.com/debian"),
+    "ubuntu2204": ("ubuntu", "22.04", "autoinstall", "http://mirror.example.com/ubuntu-22.04-live-server-amd64.iso"),
     "ubuntu2404": ("ubuntu", "24.04", "autoinstall", "http://mirror.example.com/ubuntu-24.04-live-server-amd64.iso"),
+    "ubuntu2604": ("ubuntu", "26.04", "autoinstall", "http://mirror.example.com/ubuntu-26.04-live-server-amd64.iso"),
+    "sles15": ("sles", "15.6", "autoyast", "@@provisioner:media_url@@/media/sles-15.6"),
+    "leap15": ("opensuse", "15.6", "autoyast", "http://mirror.example.com/leap/15.6"),
+    "esxi7": ("esxi", "7.0.3", "esxi", "@@provisioner:media_url@@/media/esxi-7.0.3"),
+    "esxi8": ("esxi", "8.0.2", "esxi", "@@provisioner:media_url@@/media/esxi-8.0.2"),
+    "fcos": ("fcos", "41.20250117.3.0", "ignition", ""),
+    "flatcar": ("flatcar", "4152.2.0", "ignition", ""),
+}
+DISTROS |= {
+    f"{os}{version}": (os, str(version), "kickstart", f"http://mirror.example.com/{os}/{version}/x86_64/os/")
+    for os in ("rhel", "rocky", "alma", "centos", "oracle", "fedora")
+    for version in ((43, 44, 45) if os == "fedora" else (8, 9, 10))
+    if f"{os}{version}" not in DISTROS
 }
 
 

@@ -22,7 +22,7 @@ def args(
 
 def test_kickstart() -> None:
     tree = "@@provisioner:media_url@@/media/rocky-9.6/"
-    common = (f"inst.ks={ANSWER}", f"inst.repo={tree}", "inst.nosave=all_ks")
+    common = (f"inst.ks={ANSWER}", f"inst.repo={tree}", "inst.nosave=all")
     assert args("kickstart", "rocky9") == (*common, "ip=dhcp")
     assert args("kickstart", "rocky9", static=True) == (
         *common,
@@ -51,14 +51,6 @@ def test_preseed() -> None:
         "netcfg/get_nameservers=10.0.2.1,10.0.2.2",
         "netcfg/confirm_static=true",
     )
-
-
-def test_autoinstall() -> None:
-    iso = "http://mirror.example.com/ubuntu-24.04-live-server-amd64.iso"
-    seed = f"ds=nocloud-net;s={URLS['seed']}"
-    common = ("autoinstall", seed, "cloud-config-url=/dev/null", "ip=dhcp")
-    assert args("autoinstall", "ubuntu2404") == (*common, f"url={iso}")
-    assert args("autoinstall", "ubuntu2404", iso_url="http://x/other.iso") == (*common, "url=http://x/other.iso")
 
 
 def test_image() -> None:

@@ -5,72 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from world import ACTOR
 
-from provisioner.errors import ContentError, MalformedName, MissingParameter, TemplateError
+from provisioner.errors import (
+    ContentError,
+    InvalidInput,
+    MalformedContent,
+    MalformedName,
+    MissingParameter,
+    TemplateError,
+)
 from provisioner.render.confined import Job, render
+from provisioner.services import content, profiles, templates
+from provisioner.services.site import Site
 from tests.render.context import context
-
-# {canary} is a file that must not appear, {port} one that nobody may connect to.
-ESCAPES = [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ ''['__class__'] }}",
-    "{{ ''|attr('__class__') }}",
-    "{{ ''|attr('\\x5f\\x5fclass\\x5f\\x5f') }}",
-    "{{ ['__class__']|map('attr', '') }}",
-    "{{ ['a']|map(attribute='__class__')|list }}",
-    "{{ '{0.__class__}'.format(1) }}",
-    "{{ '{0.__class__}'|format(1) }}",
-    "{{ '{x.__class__}'.format_map({'x': 1}) }}",
-    "{% set f = '{0.__class__.__init__.__globals__}'.format %}{{ f(1) }}",
-    "{{ ['{0.__class__}']|map('format', 1)|list }}",
-    "{{ (['{0.__class__}'.format]|first)(1) }}",
-    "{{ lipsum.__globals__['os'].system('touch {canary}') }}",
-    "{{ lipsum.__globals__.os.popen('touch {canary}').read() }}",
-    "{{ cycler.__init__.__globals__.os.system('touch {canary}') }}",
-    "{{ joiner.__init__.__globals__.os.system('touch {canary}') }}",
-    "{{ namespace.__init__.__globals__.os.system('touch {canary}') }}",
-    "{{ self._TemplateReference__context.environ }}",
-    "{{ self.__init__.__globals__.__builtins__.__import__('os').system('touch {canary}') }}",
-    "{{ range.__class__.__base__.__subclasses__() }}",
-    "{% macro m() %}{% endmacro %}{{ m.__call__.__globals__ }}",
-    "{% macro m() %}{% endmacro %}{{ m._func.__globals__ }}",
-    "{% macro m() %}{% endmacro %}{{ m._environment.from_string('x') }}",
-    "{{ (parameters|map('upper')).gi_frame.f_globals }}",
-    "{% set g = parameters|select %}{{ g.gi_frame.f_back.f_builtins }}",
-    "{{ (parameters|map('upper')).gi_code }}",
-    "{{ ().__reduce__() }}",
-    "{{ loop.__class__ }}",
-    "{% for a in [1] %}{{ loop._iterable.__class__ }}{% endfor %}",
-    "{{ parameters.__class__ }}",
-    "{{ parameters.mapping.__class__ }}",
-    "{{ x.__class__ if x is defined else parameters.items.__self__ }}",
-    "{{ machine.pop('name') }}",
-    "{{ machine.update({'name': 'x'}) }}",
-    "{{ machine.interfaces.append(1) }}",
-    "{{ [].append(1) }}",
-    "{{ machine.interfaces.__add__([1]) }}",
-    "{% import os %}",
-    "{% include '/etc/passwd' %}",
-    "{% include '../../etc/passwd' %}",
-    "{% include 'kickstart/../../etc/passwd' %}",
-    "{% extends '/etc/passwd' %}",
-    "{% import '/proc/self/environ' as e %}{{ e }}",
-    "{{ open('/etc/passwd').read() }}",
-    "{{ __import__('socket').create_connection(('127.0.0.1', {port})) }}",
-    "{{ config }}",
-    "{{ request.environ }}",
-    "{{ session.query }}",
-    "{{ machine.query }}",
-    "{{ machine.metadata }}",
-    "{{ machine.delete() }}",
-    "{{ url_for.__globals__ }}",
-    "{{ environ }}",
-    "{{ 'x'.encode() }}",
-    "{{ dict(a=1) }}",
-    "{{ ''|pprint }}",
-    "{{ [1]|random }}",
-    "{{ debug() }}{% debug %}",
-]
+from tests.render.escapes import ESCAPES, NAMES
 
 
 @pytest.fixture
@@ -90,7 +39,8 @@ def test_s30_published_escapes_execute_nothing(tmp_path: Path, trap: int, monkey
     monkeypatch.setenv("PROVISIONER_CANARY", "canary-in-the-environment")
     canary = tmp_path / "canary"
     tmp_path.chmod(0o777)
-    bodies = [body.replace("{canary}", str(canary)).replace("{port}", str(trap)) for body in ESCAPES]
+    published = [body for bodies in ESCAPES.values() for body in bodies]
+    bodies = [body.replace("{canary}", str(canary)).replace("{port}", str(trap)) for body in published]
     sources = {f"kickstart/e{index}": body for index, body in enumerate(bodies)}
     answers = render([Job(name, context()) for name in sources], sources)
     escaped = [(body, answer) for body, answer in zip(bodies, answers, strict=True) if isinstance(answer, str)]
@@ -100,30 +50,31 @@ def test_s30_published_escapes_execute_nothing(tmp_path: Path, trap: int, monkey
     assert not canary.exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "kickstart/{canary}",
-        "kickstart/{{7*7}}",
-        "kickstart/a\nb",
-        "kickstart/a\x00",
-        "kickstart/a.j2\n",
-        "kickstart/",
-        "/etc/passwd",
-        "kickstart/../x",
-        "kickstart//x",
-        "kickstart",
-        "Kickstart/X",
-        "kickstart/" + "a" * 65,
-        "kickstart/f'{1}'",
-        "",
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_s32_names_that_are_not_names_are_refused(name: str) -> None:
     with pytest.raises(MalformedName):
         render([Job(name, {})], {})
     with pytest.raises(MalformedName):
         render([], {name: "text"})
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "/" in name])
+def test_s30_s32_no_such_name_is_taken_by_any_door(site: Site, tmp_path: Path, name: str) -> None:
+    """Neither a template nor a profile that names it, nor a file of a checkout; and nothing is evaluated."""
+    canary = tmp_path / "canary"
+    name = name.replace("{canary}", str(canary))
+    with pytest.raises((MalformedName, MalformedContent)):
+        templates.add(site, ACTOR, name, "text")
+    with pytest.raises(InvalidInput):
+        profiles.add(site, ACTOR, {"name": "odd", "parent": "rocky9", "template": name})
+    file = name.removeprefix("kickstart/")
+    if "/" not in file and "\0" not in file and file not in {"", "..", ".hidden"}:
+        (tmp_path / "site/kickstarts/kickstart").mkdir(parents=True)
+        (tmp_path / "site/kickstarts/kickstart" / file).write_text("text")
+        with pytest.raises(InvalidInput) as caught:
+            content.apply(site, ACTOR, tmp_path / "site")
+        assert caught.value.where.startswith("kickstarts/kickstart/")
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize("value", [object(), {1: "a"}, {"a": {"b": {1, 2}}}, b"bytes", Path("/")])

@@ -8,7 +8,6 @@ from provisioner.render.validate import programs as module
 
 KICKSTART = "lang en_US.UTF-8\nrootpw --lock\n%pre\necho hello\n%end\n%packages\n@core\n%end\n"
 PRESEED = "d-i debian-installer/locale string en_US.UTF-8\nd-i keyboard-configuration/xkb-keymap select us\n"
-AUTOINSTALL = "#cloud-config\nautoinstall:\n  version: 1\n  storage: {}\n  user-data: {}\n"
 
 
 def check(kind: str, text: str, os: str = "rocky", version: str = "9.6") -> list[Finding]:
@@ -41,7 +40,6 @@ def test_kickstart_versions(os: str, version: str, syntax: str | None) -> None:
 def test_good_files_pass() -> None:
     assert check("kickstart", KICKSTART) == []
     assert all(finding.level == "warning" for finding in check("preseed", PRESEED))
-    assert check("autoinstall", AUTOINSTALL) == []
     assert check("script", "#!/bin/sh\necho ok\n") == []
     assert check("ipxe", "anything") == []
 
@@ -61,6 +59,33 @@ def test_kickstart_scripts_are_parsed_by_bash() -> None:
         == []
     )
     assert "shell" in broken("kickstart", KICKSTART.replace("%pre\necho hello", "%pre --interpreter=/bin/bash\n((("))
+
+
+@pytest.mark.parametrize("header", ["--interpreter=/usr/bin/python3", "--interpreter /usr/libexec/platform-python"])
+def test_kickstart_scripts_are_checked_by_their_own_interpreter(header: str) -> None:
+    """Python by Python, and never run."""
+    message = broken("kickstart", KICKSTART.replace("%pre\necho hello", f"%pre {header}\nx = 1\nif x\n    y"))
+    assert "line 5: python: " in message and "if x" in message
+    open_file = KICKSTART.replace("%pre\necho hello", f"%pre {header}\nraise SystemExit(3)")
+    assert check("kickstart", open_file) == []
+
+
+def test_a_kickstart_script_without_a_checker_is_a_warning() -> None:
+    (finding,) = check("kickstart", KICKSTART.replace("%pre\n", "%pre --interpreter='/usr/bin/perl' --erroronfail\n"))
+    assert finding == Finding("warning", 3, finding.text, "the %pre script is not checked: it is perl's")
+    many = KICKSTART + "%post\ntrue\n%end\n" * module.MAX_SCRIPTS
+    (finding,) = check("kickstart", many.replace("%post\ntrue", "%post --interpreter=/usr/bin/python3\n1"))
+    assert finding.level == "warning" and "only the first 50" in finding.message
+
+
+def test_what_a_kickstart_warns_of_stops_nothing() -> None:
+    """The installer reads what is deprecated, and a VLAN that has the device of its bond."""
+    (finding,) = check("kickstart", KICKSTART + "logging --level=info\n")
+    assert (finding.level, finding.line) == ("warning", 9) and "--level option has been deprecated" in finding.message
+    bond = "network --device=bond0 --bondslaves=a,b\nnetwork --device=bond0 --vlanid=3\n"
+    (finding,) = check("kickstart", KICKSTART + bond)
+    assert finding.level == "warning" and "bond0 has already been defined" in finding.message
+    assert "line 10" in broken("kickstart", KICKSTART + "logging --level=info\nnonsense\n")
 
 
 def test_an_unknown_kickstart_version_is_a_warning() -> None:
@@ -160,28 +185,6 @@ def test_continued_lines_and_here_documents_of_a_preseed_script() -> None:
     check("preseed", PRESEED + "#target| apt-get install -y vim\n")
     late += "#late| chroot /target \\\n#late|     apt-get install vim\n"
     assert f"line {len(PRESEED.splitlines()) + 4}" in broken("preseed", PRESEED + late)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (AUTOINSTALL.replace("#cloud-config\n", ""), "#cloud-config"),
-        (AUTOINSTALL.replace("version: 1", "version: 2"), "version must be 1"),
-        (AUTOINSTALL.replace("  user-data: {}\n", ""), "identity or user-data"),
-        ("#cloud-config\nhostname: x\n", "the key autoinstall"),
-        ("#cloud-config\nautoinstall: {version: [\n", "YAML"),
-        ("#cloud-config\n- a\n", "the key autoinstall"),
-        (AUTOINSTALL + "  packages: vim\n", "autoinstall.packages"),
-        (AUTOINSTALL + "  early-commands: ['if true; then']\n", "early-commands: shell"),
-        ("#cloud-config\n" + "[" * 5000, "YAML"),
-    ],
-)
-def test_autoinstall_errors(text: str, said: str) -> None:
-    assert said in broken("autoinstall", text)
-
-
-def test_s36_yaml_makes_no_objects() -> None:
-    assert "YAML" in broken("autoinstall", "#cloud-config\nautoinstall: !!python/object/apply:os.system ['true']\n")
 
 
 def test_script_errors_have_their_line() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import both_engines
+from forced import in_force_without_validation
 from sqlalchemy import func, select
 from world import ACTOR, IP, MAC, OTHER_IP, World
 
@@ -43,9 +44,10 @@ def nothing_was_left(site: Site) -> None:
 
 def break_template(world: World, text: str) -> None:
     """A profile of web01 whose template is the text."""
-    templates.add(world.site, ACTOR, "kickstart/own.ks.j2", text)
+    templates.add(world.site, ACTOR, "kickstart/own.ks.j2", "text\n")
     profiles.add(world.site, ACTOR, {"name": "own", "parent": "rocky9", "template": "kickstart/own.ks.j2"})
     machines.edit(world.site, ACTOR, "web01", {"profile": "own"})
+    in_force_without_validation(world.site, "kickstart/own.ks.j2", text)
 
 
 def _no_kernel(world: World) -> None:

@@ -369,7 +369,7 @@ def test_s80_lists_of_people_and_tokens_hold_no_hash(world: World) -> None:
 def test_templates_are_listed_without_their_texts(site: Site) -> None:
     found = listing.page(site, "templates", q="snippets")["items"]
     assert found
-    assert all(set(each) == {"name", "kind", "bytes", "revision"} for each in found)
+    assert all(set(each) == {"name", "kind", "bytes", "draft", "revision"} for each in found)
 
 
 @both_engines

@@ -50,6 +50,7 @@ def test_r28_tftp_that_starts_without_the_database_knows_its_subnets(site: Site,
         known = notes.Subnets(broken)
         assert known.admitted("10.9.1.1")
         assert not known.admitted("10.8.1.1")
+        known.close()
 
 
 def test_trees_are_published_on(site: Site, world: World, tmp_path: Path) -> None:

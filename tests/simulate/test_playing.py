@@ -151,8 +151,8 @@ def test_r23_the_server_is_killed_while_they_boot(served: Served, site: Site, tm
         names = itertools.cycle(("boot", "tftp", "boot", "media"))
         while not over.wait(0.5) and not (len(killed) == 3 and '"lost"' in journal.read_text()):
             name = next(names)
-            for pid, line in processes(served.state).items():
-                if f"--only {name}" in line:
+            for pid, child in processes(served.state).items():
+                if child == name:
                     os.kill(pid, signal.SIGKILL)
                     killed[name] += 1
 

@@ -110,8 +110,8 @@ def test_r23_while_the_database_is_gone(scene: Any) -> None:
     served.stop()
     served.start()
     with gone(served):
-        for pid, line in processes(served.state).items():
-            if "--only boot" in line:
+        for pid, name in processes(served.state).items():
+            if name == "boot":
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not_ready(served), what="503 from readyz")
         assert served.http("/healthz").status == 200

@@ -148,8 +148,8 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_doubled(_template: Pat
             kill()
 
     def kill() -> None:
-        for pid, line in processes(served.state).items():
-            if "--only worker" in line:
+        for pid, name in processes(served.state).items():
+            if name == "worker":
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 

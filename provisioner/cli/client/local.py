@@ -32,6 +32,7 @@ from provisioner.services import (
     quarantine,
     records,
 )
+from provisioner.services.radius import Watch, report
 from provisioner.services.resolve import BuildRequest
 from provisioner.services.site import Actor, Site
 
@@ -125,9 +126,14 @@ class LocalClient:
 
     site: Site
     actor: Actor
+    watch: Watch | None = None
 
     def rehearsing(self) -> "LocalClient":
-        return replace(self, site=self.site.rehearsing())
+        watch = Watch(self.site)
+        return replace(self, site=self.site.rehearsing(watch), watch=watch)
+
+    def radius(self, progress: Counting | None = None) -> Thing | None:
+        return report(self.site, self.watch, progress)
 
     def close(self) -> None:
         self.site.engine.dispose()

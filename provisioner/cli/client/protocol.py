@@ -250,8 +250,26 @@ class Client(Protocol):
     def rehearsing(self) -> "Client":
         """The same, with every change taken back at its end: for ``--dry-run``."""
 
+    def radius(self, progress: Counting | None = None) -> Thing | None:
+        """What the changes that were rehearsed would do to machines; None when none depends on them.
+
+        See `services.radius.report`.
+        """
+
     def close(self) -> None:
         """Let go of connections."""
+
+
+def together(reports: Sequence[Thing]) -> Thing | None:
+    """What several rehearsed changes would do to machines, as one report; a machine counts once for each change."""
+    whole: Thing | None = None
+    for each in reports:
+        whole = each if whole is None else {key: _both(whole[key], value) for key, value in each.items()}
+    return whole
+
+
+def _both(one: Any, other: Any) -> Any:
+    return {key: one[key] + other[key] for key in one} if isinstance(one, dict) else one + other
 
 
 def joined(pages: Iterable[Iterable[Thing]]) -> list[Thing]:

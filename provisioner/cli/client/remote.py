@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from provisioner.cli.client.protocol import Counting, Fields, Thing, joined, newest
+from provisioner.cli.client.protocol import Counting, Fields, Thing, joined, newest, together
 from provisioner.cli.client.remote_nouns import (
     Fetched,
     Machines,
@@ -163,6 +163,10 @@ class RemoteClient:
 
     def rehearsing(self) -> "RemoteClient":
         return replace(self, api=self.api.rehearsing())
+
+    def radius(self, progress: Counting | None = None) -> Thing | None:
+        del progress
+        return together(self.api.reached or ())
 
     def close(self) -> None:
         self.api.wire.close()

@@ -148,6 +148,8 @@ class Api:
 
     wire: Wire
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    reached: list[dict[str, Any]] | None = None
+    """Of a rehearsal: what each of its changes would do to machines."""
 
     @classmethod
     def at(cls, server: Server, reason: str = "") -> "Api":
@@ -164,7 +166,7 @@ class Api:
 
     def rehearsing(self) -> "Api":
         """The same connection; the server takes every change back."""
-        return replace(self, headers={**self.headers, "X-Dry-Run": b"true"})
+        return replace(self, headers={**self.headers, "X-Dry-Run": b"true"}, reached=[])
 
     def get(self, path: str, **query: Any) -> Any:
         """The object at the path, below ``/api/v1``; parameters of None are left out."""
@@ -210,8 +212,14 @@ class Api:
             headers["If-Match"] = b"*" if expect is None else f'"{expect}"'.encode()
         given = {key: _text(value) for key, value in (query or {}).items() if value is not None}
         whole = f"{path}?{urlencode(given)}" if given else path
+        if self.reached is not None:
+            seconds = max(seconds, BATCH_SECONDS)  # every machine may be rendered
         response, content = self.wire.exchange(method, whole, headers, None if body is None else _json(body), seconds)
-        return failures.answer(self.wire.server, response, content)
+        answer = failures.answer(self.wire.server, response, content)
+        if self.reached is not None and isinstance(answer, dict):
+            told = answer.pop("radius", None)
+            self.reached.extend([] if told is None else [told])
+        return answer
 
 
 def _text(value: Any) -> str:

@@ -6,19 +6,36 @@ A syntax error is the admin's, at once, with its line; never the installer's in 
 from collections.abc import Callable, Iterator, Mapping
 
 from provisioner.errors import AnswerInvalid
-from provisioner.render.validate import autoinstall, kickstart, preseed
+from provisioner.render.validate import autoinstall, autoyast, esxi, ignition, kickstart, preseed
 from provisioner.render.validate.kickstart import syntax as kickstart_version
 from provisioner.render.validate.preseed import PRESEED_SCRIPT
-from provisioner.render.validate.programs import Finding, shell
+from provisioner.render.validate.programs import Finding, installed, shell
 
-__all__ = ["PRESEED_SCRIPT", "Finding", "findings", "kickstart_version", "validate"]
+__all__ = ["PRESEED_SCRIPT", "Finding", "findings", "kickstart_version", "missing_programs", "validate"]
 
 _CHECKS: Mapping[str, Callable[[str, str, str], Iterator[Finding]]] = {
     "kickstart": kickstart.check,
     "preseed": lambda text, _os, _version: preseed.check(text),
-    "autoinstall": lambda text, _os, _version: autoinstall.check(text),
+    "autoinstall": lambda text, _os, version: autoinstall.check(text, version),
+    "autoyast": lambda text, _os, _version: autoyast.check(text),
+    "esxi": lambda text, _os, _version: esxi.check(text),
+    "ignition": lambda text, _os, _version: ignition.check(text),
     "script": lambda text, _os, _version: shell(text, 0),
 }
+
+
+_PROGRAMS: Mapping[str, tuple[str, str]] = {
+    "kickstart": ("ksvalidator", "pip install 'provisioner[validate]'"),
+    "preseed": ("debconf-set-selections", "apt install debconf"),
+    "autoinstall": ("cloud-init", "apt install cloud-init"),
+    "script": ("bash", "apt install bash"),
+}
+"""The family's own tool, or the shell's, for each kind, and how to get it."""
+
+
+def missing_programs() -> list[tuple[str, str, str]]:
+    """The kinds that are only structure-checked here, each with the program that is missing and how to get it."""
+    return [(kind, *program) for kind, program in _PROGRAMS.items() if not installed(program[0])]
 
 
 def findings(kind: str, text: str, *, os: str, version: str) -> list[Finding]:

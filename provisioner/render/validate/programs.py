@@ -13,6 +13,20 @@ from typing import Literal
 TIMEOUT_SECONDS = 30
 MAX_SCRIPTS = 50
 """Scripts checked in one file: each costs a process."""
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+# Debconf takes its database's lock even to check a file, and fails without a word while apt or another check has it.
+_DEBCONF = """\
+Config: config
+Templates: templates
+
+Name: config
+Driver: File
+Filename: {place}/config.dat
+
+Name: templates
+Driver: File
+Filename: {place}/templates.dat
+"""
 
 
 @dataclass(frozen=True)
@@ -42,11 +56,12 @@ def run(argv: list[str], text: str, suffix: str) -> tuple[int, str] | None:
     with tempfile.TemporaryDirectory(prefix="provisioner-validate-") as place:
         path = Path(place, f"answer{suffix}")
         path.write_text(text, encoding="utf-8")
+        Path(place, "debconf.conf").write_text(_DEBCONF.format(place=place), encoding="utf-8")
         try:
             done = subprocess.run(
                 [program, *argv[1:], str(path)],
                 cwd=place,
-                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": place},
+                env=_ENVIRONMENT | {"HOME": place, "DEBCONF_SYSTEMRC": f"{place}/debconf.conf"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -57,6 +72,11 @@ def run(argv: list[str], text: str, suffix: str) -> tuple[int, str] | None:
             return 124, f"{argv[0]} did not end within {TIMEOUT_SECONDS} s"
         said = done.stdout.decode(errors="replace").replace(f"Checking kickstart file {path}\n", "")
         return done.returncode, said.replace(str(path), "answer")
+
+
+def installed(name: str) -> bool:
+    """Whether the checker is there, beside this Python or on the path."""
+    return _program(name) is not None
 
 
 def _program(name: str) -> str | None:

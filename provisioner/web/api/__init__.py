@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from flask import Flask, Response, request
 from werkzeug.routing import BaseConverter
 
+from provisioner.core.policy import READ
 from provisioner.errors import ProvisionerError, TooMany
+from provisioner.services import radius
 from provisioner.services.site import Site
 from provisioner.web.api import docs, openapi
 from provisioner.web.api.openapi import PREFIX
@@ -75,21 +78,28 @@ def _view(site: Site, operation: Operation) -> Callable[..., Response]:
         try:
             call = read_call(site, operation, {name: str(value) for name, value in names.items()})
             answer = operation.handler(call)
+            # Who may not read machines may not read their answer files.
+            told = operation.tells_radius and call.principal.may("machines", READ)
+            reached = radius.report(site, call.watch) if told else None
         except ProvisionerError as error:
             return _refusal(error, operation)
-        response = answer if isinstance(answer, Response) else _answer(operation, answer)
+        response = answer if isinstance(answer, Response) else _answer(operation, answer, reached)
         response.headers["X-Request-Id"] = request_id()
         return response
 
     return view
 
 
-def _answer(operation: Operation, answer: Any) -> Response:
+def _answer(operation: Operation, answer: Any, reached: dict[str, Any] | None) -> Response:
     status = operation.status
     if isinstance(answer, tuple):
         answer, status = answer
-    if operation.answer is None:
+    if operation.answer is None and reached is None:
         return Response(status=status)
+    if operation.answer is None:
+        answer, status = {}, HTTPStatus.OK
+    if reached is not None:
+        answer |= {"radius": reached}
     response = Response(json.dumps(answer, allow_nan=False), status, content_type=operation.media_type)
     revision = answer.get("revision") if isinstance(answer, dict) else None
     if revision:

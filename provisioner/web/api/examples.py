@@ -91,7 +91,7 @@ def _value(name: str, kind: Any) -> Any:
         return _USUAL[name] if _USUAL.get(name) in arguments else arguments[0]
     if origin in {Union, UnionType}:
         choices = [each for each in arguments if each is not NoneType]
-        return None if name in {"next", "key", "location"} else _value(name, choices[0]) or None
+        return None if name in {"next", "key", "location", "radius"} else _value(name, choices[0]) or None
     if origin is list:
         inner = arguments[0]
         usual = _USUAL.get(name)

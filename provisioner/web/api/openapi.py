@@ -12,6 +12,7 @@ from provisioner.errors import ProvisionerError, TooMany
 from provisioner.web.api import examples
 from provisioner.web.api.operations import Operation
 from provisioner.web.api.shapes.common import Problem
+from provisioner.web.api.shapes.radius import Rehearsed
 
 PREFIX = "/api/v1"
 HIGHEST_ID = 2**62
@@ -68,7 +69,7 @@ def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:
         for operation in operations
         if isinstance(operation.answer, type) and issubclass(operation.answer, BaseModel)
     ]
-    answers.append(Problem)
+    answers += [Problem, Rehearsed]
     models: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in dict.fromkeys(bodies)]
     models += [(model, "serialization") for model in dict.fromkeys(answers)]
     _, definitions = models_json_schema(models, ref_template=_REF)
@@ -185,7 +186,7 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
                 "name": "X-Dry-Run",
                 "in": "header",
                 "required": False,
-                "description": "`true`: answer as if it were done, and take it back",
+                "description": "`true`: answer as if it were done, with what it would do to machines, and take it back",
                 "schema": {"type": "string", "enum": ["true", "false"]},
                 "example": "true",
             }
@@ -204,7 +205,7 @@ def _answers(operation: Operation, refusals: dict[str, Any], links: _Links) -> d
     onward = links.get(operation.answer, {})
     if onward and operation.verb == "write":
         good["links"] = onward
-    answers = {str(operation.status): good}
+    answers = {str(operation.status): good} | _rehearsed(operation)
     if operation.method == "PUT" and operation.status == HTTPStatus.OK and operation.answer is not None:
         answers["201"] = good | {"description": HTTPStatus.CREATED.phrase}
     by_status: dict[int, list[type[ProvisionerError]]] = {}
@@ -221,6 +222,14 @@ def _answers(operation: Operation, refusals: dict[str, Any], links: _Links) -> d
         refusals.setdefault(name, _problem(status, errors))
         answers[str(int(status))] = {"$ref": f"#/components/responses/{name}"}
     return answers
+
+
+def _rehearsed(operation: Operation) -> dict[str, Any]:
+    """What the rehearsal of an operation answers that else answers nothing."""
+    if operation.answer is not None or not operation.tells_radius:
+        return {}
+    words = "of a dry run, where machines depend on what would change"
+    return {"200": {"description": words, "content": {"application/json": _content(Rehearsed)}}}
 
 
 def _headers(operation: Operation) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from provisioner.errors import (
     StorageFull,
     TooLarge,
 )
+from provisioner.services.radius import Watch
 from provisioner.services.site import Actor, Site
 
 BODY_BYTES = 1 << 20
@@ -47,6 +48,8 @@ class Call:
     expect: str | None
     """The revision that the change is for, from If-Match; None where the operation wants none, or for ``*``."""
     bearer: str = ""
+    watch: Watch | None = None
+    """Of a rehearsal: what it would have changed."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,13 @@ class Operation:
     def rehearsable(self) -> bool:
         """Whether `X-Dry-Run` is taken: a change of the database alone, by somebody who has the right to it."""
         return self.verb == "write" and self.noun is not None and not self.lasting
+
+    @property
+    def tells_radius(self) -> bool:
+        """Whether the answer to a rehearsal says what the change would do to machines."""
+        if not self.rehearsable:
+            return False
+        return self.answer is None or "radius" in getattr(self.answer, "model_fields", {})
 
     @property
     def id(self) -> str:

@@ -16,6 +16,7 @@ from provisioner.core.policy import Principal
 from provisioner.errors import InvalidInput, MalformedContent, NeedsMatch, NotLoggedIn, ProvisionerError, TooLarge
 from provisioner.services import tokens
 from provisioner.services.lives import printable
+from provisioner.services.radius import Watch
 from provisioner.services.site import Actor, Site
 from provisioner.web.api.operations import Call, Operation
 from provisioner.web.common import source
@@ -35,8 +36,9 @@ def read_call(site: Site, operation: Operation, names: Mapping[str, str]) -> Cal
         principal = tokens.authenticate(site, bearer, where_from)
         if operation.noun is not None:
             principal.require(operation.noun, operation.verb)
+    watch = Watch(site) if _dry_run(operation) else None
     return Call(
-        site=site.rehearsing() if _dry_run(operation) else site,
+        site=site if watch is None else site.rehearsing(watch),
         principal=principal,
         actor=_actor(principal, where_from),
         source=where_from,
@@ -45,6 +47,7 @@ def read_call(site: Site, operation: Operation, names: Mapping[str, str]) -> Cal
         body=_body(operation) if operation.body is not None else None,
         expect=_expected() if operation.match else None,
         bearer=bearer,
+        watch=watch,
     )
 
 

@@ -22,7 +22,7 @@ from provisioner.web.common import new_app, problem, source
 _LONGEST_BODY = 256 * 1024
 _LONGEST_DISCOVERY = 64 * 1024
 _HOST = re.compile(r"^[A-Za-z0-9.:\[\]-]{1,255}$")
-_SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config"}
+_SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config", "boot.cfg"}
 
 
 def create(site: Site) -> Flask:
@@ -69,7 +69,8 @@ def _scripts(app: Flask, site: Site, recorder: Recorder) -> None:
 def _sealed_files(app: Flask, site: Site) -> None:
     @app.get("/build/<presented>/answer")
     def answer(presented: str) -> Response:
-        return _text(attempts.fetch(site, presented, "answer", source()).text)
+        # The first GET of an answer with secrets in it takes them; a HEAD must not.
+        return _text(attempts.fetch(site, presented, "answer", source(), peek=request.method == "HEAD").text)
 
     @app.get("/build/<presented>/seed/<name>")
     def seed(presented: str, name: str) -> Response:

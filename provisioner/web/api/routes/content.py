@@ -3,10 +3,14 @@
 from typing import Any
 
 from provisioner.errors import (
+    AnswerInvalid,
     MediaMissing,
+    MissingParameter,
     NameTaken,
     ParentCycle,
+    RenderLimit,
     StillInUse,
+    TemplateError,
     Unavailable,
     UnknownReference,
 )
@@ -35,7 +39,7 @@ from provisioner.web.api.shapes.content import (
 from provisioner.web.api.shapes.machines import AsOf
 
 operations = Operations()
-_PROFILE = (UnknownReference, ParentCycle)
+_PROFILE = (UnknownReference, ParentCycle, TemplateError, AnswerInvalid, MissingParameter, RenderLimit)
 
 
 @operations.add("GET", "/profiles", noun="profiles", query=PageQuery, answer=ProfilePage)
@@ -98,8 +102,11 @@ def list_templates(call: Call) -> Any:
     "POST", "/templates", noun="templates", body=TemplateBody, answer=TemplateView, status=201, errors=(NameTaken,)
 )
 def add_template(call: Call) -> Any:
-    """Add a template or snippet."""
-    return _with_kind(templates.add(call.site, call.actor, call.body.name, call.body.text))
+    """Add a template or snippet.
+
+    A text that fails is kept as `draft`, with its `problems`; no build can be armed with it.
+    """
+    return templates.add(call.site, call.actor, call.body.name, call.body.text)
 
 
 @operations.add("GET", "/templates/{kind}/{name}", noun="templates", answer=TemplateView)
@@ -112,8 +119,12 @@ def show_template(call: Call) -> Any:
     "PUT", "/templates/{kind}/{name}", noun="templates", body=TemplateChange, answer=TemplateView, match=True
 )
 def change_template(call: Call) -> Any:
-    """Replace a template's text. What builds were sealed with does not change."""
-    return _with_kind(templates.edit(call.site, call.actor, _template(call), call.body.text, expect=call.expect))
+    """Replace a template's text. What builds were sealed with does not change.
+
+    A text that does not parse, or fails for a profile that it reaches, is kept as `draft`, with its `problems`; the
+    last good `text` stays in force. A good text clears the draft.
+    """
+    return templates.edit(call.site, call.actor, _template(call), call.body.text, expect=call.expect)
 
 
 @operations.add("DELETE", "/templates/{kind}/{name}", noun="templates", match=True, errors=(StillInUse,))
@@ -133,11 +144,7 @@ def remove_template(call: Call) -> None:
 )
 def rename_template(call: Call) -> Any:
     """Give a template that nothing names another name, KIND/NAME."""
-    return _with_kind(templates.rename(call.site, call.actor, _template(call), call.body.name, expect=call.expect))
-
-
-def _with_kind(template: dict[str, Any]) -> dict[str, Any]:
-    return template | {"kind": template["name"].partition("/")[0]}
+    return templates.rename(call.site, call.actor, _template(call), call.body.name, expect=call.expect)
 
 
 def _template(call: Call) -> str:
@@ -161,7 +168,7 @@ def list_distros(call: Call) -> Any:
     errors=(NameTaken, MediaMissing, Unavailable),
 )
 def add_distro(call: Call) -> Any:
-    """Add a distro: its kernel and initrd are fetched first."""
+    """Add a distro: its kernel, initrd and further files are fetched first."""
     fields = call.body.given()
     return installables.add_distro(call.site, call.actor, fields.pop("name"), DistroInput(**fields))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from provisioner.web.api.shapes.common import Body, Name, NextPage, Parameters, Revision, Text, View, Word
+from provisioner.web.api.shapes.radius import Rehearsable
 
 Selector = Annotated[
     dict[str, str],
@@ -37,7 +38,7 @@ class ProfileBody(ProfileChange):
     name: Name = Field(examples=["rocky9-web"])
 
 
-class ProfileView(View):
+class ProfileView(Rehearsable):
     """A profile; null is inherited."""
 
     name: str
@@ -76,12 +77,23 @@ class TemplateChange(Body):
     text: Source
 
 
-class TemplateView(View):
+class TemplateProblem(View):
+    """What is wrong with a template's text."""
+
+    where: str = Field(description="TEMPLATE:LINE, of a snippet too", examples=["kickstart/web.ks.j2:12"])
+    message: str = Field(examples=["line 40: Unknown command: nonsense: 'nonsense' (profile web, rendered for web01)"])
+    hint: str = Field(examples=["mend this line, then save it again"])
+
+
+class TemplateView(Rehearsable):
     """A template."""
 
     name: str
     kind: str
-    text: str
+    text: str = Field(description="in force; empty while no text was ever good")
+    draft: str | None = Field(description="a later text that fails, and is not served", examples=["nonsense\n"])
+    problems: list[TemplateProblem] = Field(description="what is wrong with the draft")
+    warnings: list[TemplateProblem] = Field(description="in the answer to a change: what is odd in its text")
     revision: Revision
 
 
@@ -91,6 +103,7 @@ class TemplateItem(View):
     name: str
     kind: str
     bytes: int
+    draft: bool = Field(description="whether its newest text fails, and is not in force")
     revision: Revision
 
 
@@ -99,6 +112,11 @@ class TemplatePage(View):
 
     items: list[TemplateItem]
     next: NextPage
+
+
+OptionalUrl = Annotated[
+    str, Field(max_length=1024, pattern="^(https?://[!-~]+)?$", examples=["http://mirror.example.com/live.iso"])
+]
 
 
 class DistroChange(Body):
@@ -111,10 +129,12 @@ class DistroChange(Body):
     tree: Annotated[str, Field(max_length=1024, pattern="^(https?://[!-~]+)?$")] = Field(
         "", description="the install tree's URL", examples=["http://mirror.example.com/rocky/9.6"]
     )
+    iso: OptionalUrl = Field("", description="an ISO that the installer loads over the network; empty: none")
+    rootfs: OptionalUrl = Field("", description="a live system's root file system; empty: none")
 
 
 class DistroBody(Body):
-    """A distro to add. Kernel and initrd are fetched by the server before it answers."""
+    """A distro to add. Kernel, initrd, ISO and root file system are fetched by the server before it answers."""
 
     name: Name = Field(examples=["rocky-9.6"])
     os: Word = Field(examples=["rocky"])
@@ -123,9 +143,19 @@ class DistroBody(Body):
     kernel: Url
     initrd: Url
     tree: Annotated[str, Field(max_length=1024, pattern="^(https?://[!-~]+)?$")] = ""
+    iso: OptionalUrl = Field("", description="an ISO that the installer loads over the network")
+    rootfs: OptionalUrl = Field("", description="a live system's root file system")
 
 
-class DistroView(View):
+class StoredFile(View):
+    """A file of the media store."""
+
+    sha256: Digest
+    name: str
+    size: int = Field(description="bytes")
+
+
+class DistroView(Rehearsable):
     """A distro."""
 
     name: str
@@ -137,6 +167,10 @@ class DistroView(View):
     initrd_sha256: Digest
     initrd_name: str
     tree: str
+    files: dict[str, StoredFile] = Field(
+        description="further files by role, such as iso",
+        examples=[{"iso": {"sha256": "0" * 64, "name": "live-server.iso", "size": 3_213_064_192}}],
+    )
     revision: Revision
 
 
@@ -174,7 +208,7 @@ class ImageBody(Body):
     root: Annotated[str, Field(max_length=128)] = ""
 
 
-class ImageView(View):
+class ImageView(Rehearsable):
     """An image."""
 
     name: str

@@ -17,6 +17,7 @@ from provisioner.web.api.shapes.common import (
     View,
     Word,
 )
+from provisioner.web.api.shapes.radius import Rehearsable
 
 Mac = Annotated[str, Field(max_length=80, description="in any spelling", examples=["52:54:00:12:34:56"])]
 MachineState = Literal["discovered", "ready", "building", "built", "configured", "failed", "retired"]
@@ -72,7 +73,7 @@ class InterfaceView(View):
     subnet: str | None
 
 
-class MachineView(View):
+class MachineView(Rehearsable):
     """A machine."""
 
     name: str = Field(examples=["web01"])
@@ -104,7 +105,7 @@ class MachinePage(View):
     next: NextPage
 
 
-class MachineRow(View):
+class MachineRow(Rehearsable):
     """Machines that were added together."""
 
     items: list[MachineView]

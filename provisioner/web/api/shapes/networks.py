@@ -15,6 +15,7 @@ from provisioner.web.api.shapes.common import (
     Revision,
     View,
 )
+from provisioner.web.api.shapes.radius import Rehearsable
 
 Address = Annotated[str, Field(max_length=64, examples=["10.0.2.1"])]
 Mode = Literal["off", "authoritative", "proxy", "external"]
@@ -60,7 +61,7 @@ class RangeView(View):
     end: str
 
 
-class SubnetView(View):
+class SubnetView(Rehearsable):
     """A subnet."""
 
     name: str

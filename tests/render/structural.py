@@ -1,0 +1,62 @@
+"""What the tests of the structure-checked families share: rendering, and a machine for their scripts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from provisioner.errors import ProvisionerError
+from provisioner.render.bootargs import kernel_args
+from provisioner.render.confined import Job, render
+from provisioner.render.sandbox import Sandbox, freeze
+from provisioner.render.validate import Finding, findings
+from tests.render.context import DISTROS, URLS, context, profile, sources
+from tests.render.faked import Disk, Machine
+
+MAC, SECOND_MAC = "52:54:00:12:34:56", "52:54:00:12:34:57"
+HASH = "$6$saltsalt$" + "a1./" * 21 + "Zz"
+DISKS = {
+    "sda": Disk(40, turns=False, model="SAMSUNG MZ7"),
+    "sdb": Disk(20, turns=False, model="INTEL SSDSC2"),
+    "sdc": Disk(4, turns=False, model="BOSS"),
+    "sdd": Disk(16, model="Flash Disk", bus="pci0000:00/usb1"),
+}
+"""The rule takes sdb, and with raid1 sda too: sdc is too small, sdd is a USB stick."""
+
+
+def a_machine(firmware: str) -> Machine:
+    """The machine whose firmware is ``bios`` or ``uefi``."""
+    return Machine(DISKS, {"ens1": MAC, "ens2": SECOND_MAC}, uefi=firmware == "uefi")
+
+
+def data_of(name: str, links: str = "dhcp", **changes: Any) -> dict[str, Any]:
+    """The context of a shipped profile; nothing but its defaults where ``changes`` say nothing."""
+    return context(name, links=links, **({"handoff": {"tool": "none"}} | changes))
+
+
+def made(name: str, links: str = "dhcp", **changes: Any) -> str:
+    """The rendered answer; the error, if there is one, is raised."""
+    return made_of(name, data_of(name, links, **changes))
+
+
+def made_of(name: str, data: Mapping[str, Any]) -> str:
+    """The same from a context."""
+    (answer,) = render([Job(profile(name)["template"], data)], sources())
+    if isinstance(answer, ProvisionerError):
+        raise answer
+    return answer
+
+
+def quickly(name: str, data: Mapping[str, Any]) -> str:
+    """The same in this process, for tests with many examples; raises Jinja's or a filter's own errors."""
+    return str(Sandbox(sources()).get_template(profile(name)["template"]).render(freeze(data)))
+
+
+def found(name: str, text: str) -> list[Finding]:
+    """What the validator says of it."""
+    os, version, kind, _ = DISTROS[name]
+    return findings(kind, text, os=os, version=version)
+
+
+def arguments(name: str, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that the boot loader passes on."""
+    distro, machine = data["distro"], data["machine"]
+    return kernel_args(distro["family"], URLS, machine, distro, None, data["parameters"], ())
