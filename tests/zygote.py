@@ -36,9 +36,7 @@ def run(
             try:
                 status = connection.recv(16)
             except TimeoutError as error:
-                raise subprocess.TimeoutExpired(
-                    ["provisioner", *arguments], timeout
-                ) from error
+                raise subprocess.TimeoutExpired(["provisioner", *arguments], timeout) from error
         texts = [files[name].read_text() for name in ("stdout", "stderr")]
     assert status, f"provisioner {' '.join(arguments)} was killed\n{texts[1]}"
     return subprocess.CompletedProcess(["provisioner", *arguments], int(status), *texts)
