@@ -20,6 +20,7 @@ from provisioner.cli.common import (
 )
 from provisioner.cli.nouns import add_changes_of_name
 from provisioner.core.choices import ARCHES
+from provisioner.core.firmware import FAMILIES
 from provisioner.core.mediatree import Answers
 from provisioner.errors import InvalidInput
 
@@ -52,7 +53,7 @@ def show(context: Context, /, name: str, form: str) -> None:
 @distro.command()
 @click.argument("name")
 @click.option("--url", metavar="URL", help="A tree on a mirror: it says itself what it is and where its kernel is.")
-@click.option("--os", help="rocky, rhel, alma, centos, fedora, debian or ubuntu.")
+@click.option("--os", help=f"One of {', '.join(FAMILIES)}.")
 @click.option("--version", help="Such as 9.6.")
 @click.option("--arch", type=click.Choice(ARCHES), help="[default: x86_64]")
 @click.option("--kernel", metavar="FILE|URL", help="Copied into the media store.")
@@ -186,7 +187,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None] | None]:
 
 @distro.command()
 @click.argument("name")
-@click.option("--os", help="rocky, rhel, alma, centos, fedora, debian or ubuntu.")
+@click.option("--os", help=f"One of {', '.join(FAMILIES)}.")
 @click.option("--version", help="Such as 9.6.")
 @click.option("--kernel", metavar="FILE|URL", help="Another kernel.")
 @click.option("--initrd", metavar="FILE|URL", help="Another initrd.")

@@ -8,6 +8,8 @@ _AFTER_EVENT = {
     "script": "the installer to ask for its answer file: kernel and initrd load now; watch the machine's console",
     "answer": "the installer's first report: watch the machine's console for a question",
     "disk": "the installer to finish: it is writing to the disk",
+    "packages": "the installer to finish: it is installing the packages",
+    "configure": "the installer to finish: the packages are in, it sets up the system",
 }
 
 

@@ -104,20 +104,20 @@ def apply(
     directory: Path,
     *,
     dry_run: bool = False,
-    only_new: bool = False,
+    upgrade: bool = False,
     prune: bool = False,
 ) -> Sequence[Change]:
     """Plan and carry out at once. Returns what changed, or would (``dry_run``).
 
-    ``only_new`` adds what is not there, leaves what an administrator changed since, and validates nothing: as `init`
-    must with shipped content.
+    ``upgrade`` adds what is not there, leaves what an administrator changed since it was shipped, and validates
+    nothing: as `init` must with shipped content.
     """
-    if only_new:
+    if upgrade:
         loaded = checkout.load(directory)
         with read(site.engine) as session:
-            changes = contentchanges.changes(session, loaded, only_new=True)
+            changes = contentchanges.changes(session, loaded, upgrade=True)
         if changes and not dry_run:
-            _write(site, actor, loaded, only_new=True)
+            _write(site, actor, loaded, upgrade=True)
         return changes
     planned = plan(site, directory, prune=prune)
     if not dry_run:
@@ -130,12 +130,12 @@ def _write(
     actor: Actor,
     loaded: Loaded,
     *,
-    only_new: bool = False,
+    upgrade: bool = False,
     prune: bool = False,
     stamp: tuple[Any, ...] | None = None,
 ) -> None:
     with write(site.engine) as session:
-        changes = contentchanges.changes(session, loaded, _ours(prune), only_new=only_new)
+        changes = contentchanges.changes(session, loaded, _ours(prune), upgrade=upgrade)
         if stamp is not None and validating.stamp(session) != stamp:
             raise InputsChanged(
                 "templates, profiles or distros changed since this was planned", hint="repeat it: it plans again"

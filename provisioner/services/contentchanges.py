@@ -12,9 +12,11 @@ from provisioner.core.parameters import ancestry
 from provisioner.errors import ParentCycle, StillInUse, UnknownReference
 from provisioner.services import checkout, profiles
 from provisioner.services.checkout import PROFILES, TEMPLATES, Loaded
-from provisioner.store.models import Machine, Profile, Template
+from provisioner.store.models import Machine, Profile, Revision, Template
 from provisioner.store.snapshots import snapshot
 
+SHIPPED = "shipped content"
+"""How the reason of a revision begins that `init` made."""
 _NAMED = 5
 
 
@@ -41,18 +43,21 @@ def _lines(text: str) -> list[str]:
     return [*lines, f"{last}\n\\ No newline at end of file"] if last else lines
 
 
-def changes(session: Session, loaded: Loaded, ours: Loaded | None = None, *, only_new: bool = False) -> list[Change]:
+def changes(session: Session, loaded: Loaded, ours: Loaded | None = None, *, upgrade: bool = False) -> list[Change]:
     """What must be added and edited; with ``ours``, the shipped content, also what else goes.
 
-    ``only_new`` leaves out the edits.
+    ``upgrade`` leaves out the edits of what somebody changed since it was shipped.
     """
     found = []
+    pristine = _pristine(session) if upgrade else None
     stored = {each.name: each for each in session.scalars(select(Template).order_by(Template.name))}
     for name, text in loaded.templates.items():
         template, path = stored.get(name), f"{TEMPLATES}/{name}"
         if template is None:
             found.append(Change("template", name, "add", "new", path, "", text))
-        elif not only_new and (template.text != text or template.draft is not None):
+        elif not _may(template, pristine):
+            continue
+        elif template.text != text or template.draft is not None:
             why = "file differs" if template.text != text else "a draft waits"
             found.append(Change("template", name, "edit", why, path, template.text, text))
     known = {each.name: each for each in session.scalars(select(Profile).order_by(Profile.name))}
@@ -60,10 +65,24 @@ def changes(session: Session, loaded: Loaded, ours: Loaded | None = None, *, onl
         profile = known.get(name)
         if profile is None:
             found.append(Change("profile", name, "add", "new", file.path, "", file.text))
-        elif not only_new and profile.source != file.text:
+        elif _may(profile, pristine) and profile.source != file.text:
             why = "only its wording differs" if _same(profile, file) else "file differs"
             found.append(Change("profile", name, "edit", why, file.path, source_of(profile), file.text))
     return found + ([] if ours is None else _removals(loaded, ours, stored, known))
+
+
+def _pristine(session: Session) -> set[int]:
+    """The versions that came with the program, this one or an earlier."""
+    shipped = Revision.reason.startswith(SHIPPED, autoescape=True)
+    query = select(Revision.id).where(shipped, Revision.kind.in_(("profile", "template")))
+    return set(session.scalars(query))
+
+
+def _may(thing: Profile | Template, pristine: set[int] | None) -> bool:
+    if pristine is None:
+        return True
+    # Without a source it is not what its file says: its parent was renamed.
+    return thing.version in pristine and not (isinstance(thing, Profile) and thing.source is None)
 
 
 def _removals(

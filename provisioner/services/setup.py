@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from provisioner.core.policy import Role
 from provisioner.errors import ProvisionerError, StateDirectory
-from provisioner.services import content, keys, loaders, objects, passwords
+from provisioner.services import content, contentchanges, keys, loaders, objects, passwords
 from provisioner.services.files import replacing, translated
 from provisioner.services.site import Actor, Site, open_site
 from provisioner.settings import Settings
@@ -50,8 +50,8 @@ def init(settings: Settings, actor: Actor) -> Initialised:
     schema.upgrade(engine)
     engine.dispose()
     site = open_site(settings)
-    shipped = replace(actor, reason=actor.reason or "shipped content")
-    changes = content.apply(site, shipped, content.shipped(), only_new=True)
+    reason = ": ".join(filter(None, (contentchanges.SHIPPED, actor.reason)))
+    changes = content.apply(site, replace(actor, reason=reason), content.shipped(), upgrade=True)
     return Initialised(site, _first_admin(site, actor), fingerprint, len(changes), _loaders(site))
 
 

@@ -27,7 +27,7 @@ _CHECKS: Mapping[str, Callable[[str, str, str], Iterator[Finding]]] = {
 _PROGRAMS: Mapping[str, tuple[str, str]] = {
     "kickstart": ("ksvalidator", "pip install 'provisioner[validate]'"),
     "preseed": ("debconf-set-selections", "apt install debconf"),
-    "autoinstall": ("cloud-init", "apt install cloud-init"),
+    "autoinstall": ("cloud-init", "touch /etc/cloud/cloud-init.disabled first, then apt install cloud-init"),
     "script": ("bash", "apt install bash"),
 }
 """The family's own tool, or the shell's, for each kind, and how to get it."""
