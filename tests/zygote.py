@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def _command(order: dict[str, str]) -> None:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])  # type: ignore[arg-type]
+    time.tzset()
     sys.argv = ["provisioner", *order["arguments"]]
     code = 1
     try:

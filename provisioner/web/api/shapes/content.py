@@ -51,6 +51,7 @@ class ProfileView(Rehearsable):
     parameters: dict[str, Any]
     handoff: dict[str, Any] | None
     local_boot: str | None
+    tested_with: str = Field(default="", description="what its author tried it with", examples=["ksvalidator RHEL9"])
     revision: Revision
 
 
