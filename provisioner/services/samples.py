@@ -14,11 +14,11 @@ from provisioner.core.lifecycle import MachineState
 from provisioner.core.parameters import ancestry
 from provisioner.errors import BuildNotPossible, ProvisionerError, UnknownReference
 from provisioner.services.drafts import in_force
-from provisioner.services.installables import newest_fit
+from provisioner.services.installables import FILE_ROLES, newest_fit
 from provisioner.services.media import Stored
 from provisioner.services.resolve import BuildRequest, Gathered, Parts, assemble, levels_of
 from provisioner.services.sealing import Payload
-from provisioner.store.models import Distro, Image, Machine, Profile, Template
+from provisioner.store.models import Distro, Image, Interface, Machine, Profile, Template
 from provisioner.store.snapshots import snapshot
 
 Data = Mapping[str, Any]
@@ -41,7 +41,7 @@ class Content:
     distros: tuple[Data, ...]
     images: tuple[Data, ...]
     machines: Mapping[str, tuple[Data, Mapping[str, Data]]]
-    """For a profile that has machines the first of them by name, with its subnets."""
+    """For a profile that has machines which can boot the first of them by name, with its subnets."""
 
     def changed(self, texts: Mapping[str, str], profiles: Mapping[str, ProfileContent]) -> "Content":
         """The content with these templates and profiles put over it."""
@@ -91,6 +91,9 @@ def _machines(session: Session) -> dict[str, tuple[Data, Mapping[str, Data]]]:
     firsts = (
         select(func.min(Machine.name))
         .where(Machine.profile_id.is_not(None), Machine.state != MachineState.RETIRED.value)
+        # Without these no build of it could be made, so nothing would be rendered for it.
+        .where(Machine.id.in_(select(Interface.machine_id).where(Interface.mac.is_not(None))))
+        .where(Machine.id.in_(select(Interface.machine_id).where(Interface.subnet_id.is_not(None))))
         .group_by(Machine.profile_id)
     )
     found: dict[str, tuple[Data, Mapping[str, Data]]] = {}
@@ -199,7 +202,8 @@ def _invented(kind: str, selector: Mapping[str, str]) -> Data:
         file = {"file_name": "sample.raw.gz", "sha256": _NO_FILE, "size": 1 << 30, "format": "raw.gz"}
         return common | file | {"kind": selector.get("kind", "stem-cell"), "root": "LABEL=root"}
     files = {"kernel_sha256": _NO_FILE, "kernel_name": "vmlinuz", "initrd_sha256": _NO_FILE, "initrd_name": "initrd"}
-    return common | files | {"tree": "http://192.0.2.1/tree", "files": {}}
+    more = {role: {"sha256": _NO_FILE, "name": role, "size": 0} for role in FILE_ROLES}
+    return common | files | {"tree": "http://192.0.2.1/tree", "files": more}
 
 
 def _payload(gathered: Gathered) -> Payload:

@@ -101,6 +101,8 @@ def test_the_sample_is_the_first_machine_of_the_profile(site: Site, own: World) 
     for name, last in (("web08", 8), ("web07", 7)):
         nic = InterfaceInput(f"52:54:00:00:00:0{last}", f"127.0.2.{last}")
         machines.add(site, ACTOR, name, [nic], {"profile": "own"})
+    # One that cannot boot yet says nothing about those that can.
+    machines.add(site, ACTOR, "web01", [InterfaceInput(None, "127.0.2.1")], {"profile": "own"})
     (problem,) = found(site, text)
     assert "(profile own, rendered for web07)" in problem.message
     machines.edit(site, ACTOR, "web07", {"retired": True})
