@@ -5,7 +5,8 @@ import re
 import jinja2
 import yaml
 
-from tests.render.context import ROOT, sources
+from tests.render.context import NETWORKS, ROOT, sources
+from tests.render.goldens import FIRMWARES, GOLDEN
 
 
 def test_every_snippet_and_template_says_what_it_needs() -> None:
@@ -33,3 +34,7 @@ def test_shipped_profiles_name_parents_and_templates_that_exist() -> None:
         assert set(own) <= allowed | {"handoff", "local_boot", "tested_with"}
         assert own.get("parent", "linux") in names
         assert "template" not in own or own["template"] in sources()
+        if "distro" in own or "image" in own:
+            assert own.get("tested_with"), name
+            made = {path.name for path in (GOLDEN / name).glob("*.txt")}
+            assert made == {f"{firmware}-{links}.txt" for firmware in FIRMWARES for links in NETWORKS}, name
