@@ -71,7 +71,7 @@ def add(context: Context, /, name: str, url: str | None, **options: str | None) 
     \b
     Examples:
       provisioner distro add rocky-9.6 --url http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
-      provisioner distro add debian-12 --url http://deb.debian.org/debian --version 12
+      provisioner distro add debian-12 --url http://mirror.example.com/debian --version 12
       provisioner distro add rocky-9.6 --os rocky --version 9.6 --kernel images/pxeboot/vmlinuz \\
           --initrd images/pxeboot/initrd.img --tree http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
       provisioner distro add ubuntu-24.04 --os ubuntu --version 24.04 --kernel casper/vmlinuz \\

@@ -6,6 +6,8 @@ from world import World
 
 from provisioner.services import arming
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE = "/templates/kickstart/web.ks.j2"
 GOOD, BAD = "text\n", "text\nnonsense\n"
 

@@ -6,6 +6,8 @@ from conftest import both_engines
 
 from provisioner.services import records
 
+pytestmark = pytest.mark.slow
+
 DRY = {"X-Dry-Run": "true"}
 MACHINE = {"name": "web01", "interfaces": [{"mac": "52:54:00:12:34:56"}]}
 

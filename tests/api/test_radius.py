@@ -8,6 +8,8 @@ from world import World
 from provisioner.web.api import document
 from provisioner.web.api.shapes.radius import Radius, Rehearsable
 
+pytestmark = pytest.mark.slow
+
 DRY = {"X-Dry-Run": "true"}
 CHANGE = {"parameters": {"timezone": "Europe/Berlin"}}
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import Served
 
+pytestmark = pytest.mark.slow
+
 OWN = """\
 # The web tier; comments stay.
 name: web

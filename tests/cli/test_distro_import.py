@@ -188,7 +188,7 @@ def test_debians_own_netboot_tree_is_imported_armed_and_served(served: Served, t
         assert [shown["kernel_sha256"], shown["initrd_sha256"]] == list(real.values())
     assert SUBNET
     add = ["machine", "add", "deb01", "--mac", MAC, "--ip", IP, "--profile", "debian12"]
-    served.cli(*add, "--param", "mirror=http://deb.example.com/debian")
+    served.cli(*add, "--param", "mirror=http://mirror.example.com/debian")
     served.cli("build", "start", "deb01")
     script = served.http(f"/boot/ipxe/{MAC}?platform=pcbios", source=IP).text
     for name, expected in real.items():

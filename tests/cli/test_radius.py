@@ -14,6 +14,8 @@ from world import World
 from provisioner.cli.root import cli
 from provisioner.services import arming
 
+pytestmark = pytest.mark.slow
+
 EVENTS = "snippets/events.sh.j2"
 
 

@@ -34,6 +34,8 @@ from tests.render.context import NETWORKS, machine, profile, sources
 from tests.render.goldens import FIRMWARES, hold
 from tests.render.recorder import recorder
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "web01\nautoinstall:\n  version: 2",
     "x\n- a: b",

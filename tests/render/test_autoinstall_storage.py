@@ -17,6 +17,8 @@ from tests.render.autoinstalls import COMMANDS, data_of, disks_program, errors, 
 from tests.render.context import sources
 from tests.render.goldens import FIRMWARES
 
+pytestmark = pytest.mark.slow
+
 MATRIX = [
     {"partitioning": partitioning, "raid1": raid1, "encrypt": encrypt, "var_size": var, "swap_size": swap}
     for partitioning, raid1, encrypt, var, swap in itertools.product(

@@ -19,6 +19,8 @@ from tests.render.faked import Ran, run
 from tests.render.goldens import FIRMWARES, hold
 from tests.render.structural import HASH, a_machine, arguments, data_of, found, made, quickly
 
+pytestmark = pytest.mark.slow
+
 PROFILES = ("sles15", "leap15")
 SECRETS = {"root_password": HASH, "disk_passphrase": "a&b <c>|\\1 'd'"}
 NS = "{http://www.suse.com/1.0/yast2ns}"

@@ -23,6 +23,8 @@ from tests.render.goldens import FIRMWARES, hold
 from tests.render.recorder import Asked, recorder
 from tests.render.structural import arguments, data_of, found, made, quickly
 
+pytestmark = pytest.mark.slow
+
 PROFILES = ("esxi7", "esxi8")
 SHIPPED = """bootstate=0
 title=Loading ESXi installer

@@ -21,6 +21,8 @@ from tests.render.faked import Ran, run
 from tests.render.goldens import FIRMWARES, hold
 from tests.render.structural import HASH, a_machine, arguments, data_of, found, made, made_of, quickly
 
+pytestmark = pytest.mark.slow
+
 PROFILES = ("fcos", "flatcar")
 SCRIPT = {"fcos": "/usr/local/bin/provisioner-install", "flatcar": "/opt/bin/provisioner-install"}
 ROOTFS = "@@provisioner:media_url@@/media/sha256/HASH/rootfs.img"

@@ -15,6 +15,8 @@ from tests.render import goldens
 from tests.render.context import DISTROS, NETWORKS, context, profile
 from tests.render.kickstarts import HASH, PROFILES, answer, answers, made, one, parsed, scripts, told, version, whole
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = """{
   "packages": ["vim", "@development", "-firewalld"], "ntp": ["ntp1.example.com", "ntp2.example.com"],
   "ssh_keys": ["ssh-ed25519 AAAAC3Nza admin@example.com"], "proxy": "http://proxy.example.com:3128",

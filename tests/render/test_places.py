@@ -15,6 +15,8 @@ from provisioner.render.confined import Job
 from provisioner.render.sandbox import Sandbox
 from tests.render.context import context, profile, sources
 
+pytestmark = pytest.mark.slow
+
 MAIN = "script/main"
 MARKS = "zabcdefghij"
 

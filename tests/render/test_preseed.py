@@ -18,6 +18,8 @@ from tests.render.debian import HASH, PASSPHRASE, SHELLS, Machine, all_well, ans
 from tests.render.goldens import FIRMWARES, hold
 from tests.render.recorder import Asked
 
+pytestmark = pytest.mark.slow
+
 PROFILES = {"debian12": "bookworm", "debian13": "trixie"}
 PARAMETERS: dict[str, Any] = {
     "packages": ["vim", "tmux"],

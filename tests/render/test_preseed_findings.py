@@ -7,6 +7,8 @@ import pytest
 from provisioner.render.validate import Finding, findings
 from provisioner.render.validate import programs as module
 
+pytestmark = pytest.mark.slow
+
 WHOLE = """\
 d-i debian-installer/locale string en_US.UTF-8
 d-i keyboard-configuration/xkb-keymap select us

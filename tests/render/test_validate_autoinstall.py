@@ -11,6 +11,8 @@ from provisioner.errors import AnswerInvalid
 from provisioner.render.validate import Finding, findings, validate
 from provisioner.render.validate import programs as module
 
+pytestmark = pytest.mark.slow
+
 GOOD = """#cloud-config
 autoinstall:
   version: 1

@@ -14,6 +14,8 @@ from provisioner.errors import ContentError, InputsChanged, InvalidInput, NotFou
 from provisioner.services import content, profiles, records, templates
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 PROFILE = "# a comment, and odd spacing\nname:   web\nparent: rocky9\r\nparameters: {timezone:   UTC}   \n"
 
 

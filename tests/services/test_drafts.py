@@ -27,6 +27,8 @@ from provisioner.services.site import Site
 from provisioner.store.engine import read, write
 from provisioner.store.models import Distro, Profile
 
+pytestmark = pytest.mark.slow
+
 OWN = "kickstart/own.ks.j2"
 GOOD = "text\n{% include 'snippets/lang' %}\n"
 BAD = "text\n\nnonsense --option {{ machine.hostname }}\n"

@@ -9,6 +9,8 @@ from provisioner.services import arming, content, machines, profiles, subnets, t
 from provisioner.services.resolve import BuildRequest
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 LINKS = [{"name": "bond0", "kind": "bond", "over": "all"}, {"name": "v30", "kind": "vlan", "over": "bond0", "id": 30}]
 CHAIN = {
     "profiles/base.yaml": "name: base\nparent: rocky9\nkernel_options: [console=tty0, nomodeset]\n"

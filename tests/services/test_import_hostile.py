@@ -21,6 +21,8 @@ from provisioner.services import installables, mediaimport, trees, unpacking
 from provisioner.services.site import Site
 from provisioner.store.models import Distro
 
+pytestmark = pytest.mark.slow
+
 HONEST = RED_HAT | {".treeinfo": (FIXTURES / "rocky-9.6/.treeinfo").read_bytes()}
 
 

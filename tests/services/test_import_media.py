@@ -17,6 +17,8 @@ from provisioner.services import arming, check, installables, media, mediaimport
 from provisioner.services.site import Site
 from provisioner.store.models import Distro
 
+pytestmark = pytest.mark.slow
+
 
 def with_texts(fixture: str, files: dict[str, bytes]) -> dict[str, bytes]:
     """The files of a medium: the fixture's metadata and these."""

@@ -21,6 +21,8 @@ from provisioner.services import fetching, installables, media, mediaimport
 from provisioner.services.site import Site
 from provisioner.store.models import Distro
 
+pytestmark = pytest.mark.slow
+
 KERNEL = RED_HAT["images/pxeboot/vmlinuz"]
 RELEASE = "Origin: Debian\nLabel: Debian\nSuite: oldstable\nVersion: 12.12\nCodename: bookworm\nSHA256:\n"
 NETBOOT = "/debian/dists/bookworm/main/installer-amd64/current/images/netboot/debian-installer/amd64"

@@ -34,6 +34,8 @@ from provisioner.services.site import Site
 from provisioner.store.engine import read, write
 from provisioner.store.models import Distro, Machine
 
+pytestmark = pytest.mark.slow
+
 EVENTS = "snippets/events.sh.j2"
 
 

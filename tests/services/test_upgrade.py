@@ -10,6 +10,8 @@ from world import ACTOR
 from provisioner.services import content, profiles, setup, templates
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 SNIPPET, TEMPLATE = "snippets/handoff.sh.j2", "kickstart/el9.ks.j2"
 
 

@@ -15,6 +15,8 @@ from provisioner.services.site import Site
 from provisioner.services.validating import Problem
 from provisioner.store.engine import read
 
+pytestmark = pytest.mark.slow
+
 OWN = "kickstart/own.ks.j2"
 
 
