@@ -165,44 +165,55 @@ def fetch_patiently(
 ) -> bytes:
     """A whole transfer by a simple client as firmware has it, whatever gets lost on the way.
 
-    It acknowledges what is in order, tells what it has at each block that is not, and repeats itself after ``pause``.
+    It acknowledges what is in order, tells what it has at each block that is not, repeats itself after ``pause``, and
+    where twenty repeats in a row hear nothing, it begins anew from another port. Raises TimeoutError.
     """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with Client(server) as client, suppress(TimeoutError):
+            return _fetch_once(client, name, options, pause)
+    raise TimeoutError(f"{name}: not fetched in {seconds} s")
+
+
+def _fetch_once(client: Client, name: str, options: Mapping[str, object], pause: float) -> bytes:
     content = bytearray()
     block, since_ack, blksize, window = 0, 0, 512, 1
     agreed = False
-    deadline = time.monotonic() + seconds
-    with Client(server) as client:
-        client.ask(name, options)
-        while time.monotonic() < deadline:
-            try:
-                packet = client.receive(pause)
-            except TimeoutError:
-                if agreed:
-                    client.ack(block)
-                else:
-                    client.ask(name, options)
-                continue
-            assert packet.opcode in {OACK, DATA}, packet
-            if packet.opcode == OACK:
-                blksize = int(packet.options.get("blksize", 512))
-                window = int(packet.options.get("windowsize", 1))
-                agreed = True
-                if block == 0:
-                    client.ack(0)
-            elif packet.number == (block + 1) & 0xFFFF:
-                agreed = True
-                content += packet.data
-                block, since_ack = block + 1, since_ack + 1
-                final = len(packet.data) < blksize
-                if final or since_ack >= window:
-                    since_ack = 0
-                    client.ack(block)
-                if final:
-                    return bytes(content)
-            elif agreed:
+    silent = 0
+    client.ask(name, options)
+    while True:
+        try:
+            packet = client.receive(pause)
+        except TimeoutError:
+            silent += 1
+            if silent == 20:
+                raise
+            if agreed:
+                client.ack(block)
+            else:
+                client.ask(name, options)
+            continue
+        silent = 0
+        assert packet.opcode in {OACK, DATA}, packet
+        if packet.opcode == OACK:
+            blksize = int(packet.options.get("blksize", 512))
+            window = int(packet.options.get("windowsize", 1))
+            agreed = True
+            if block == 0:
+                client.ack(0)
+        elif packet.number == (block + 1) & 0xFFFF:
+            agreed = True
+            content += packet.data
+            block, since_ack = block + 1, since_ack + 1
+            final = len(packet.data) < blksize
+            if final or since_ack >= window:
                 since_ack = 0
                 client.ack(block)
-    raise TimeoutError(f"{name}: {len(content)} bytes after {seconds} s")
+            if final:
+                return bytes(content)
+        elif agreed:
+            since_ack = 0
+            client.ack(block)
 
 
 def need(program: str) -> str:

@@ -56,11 +56,16 @@ NETWORK = (
 )
 
 
+@pytest.fixture
+def cloud_init() -> None:
+    """The program itself is asked: a second for each file."""
+
+
 @pytest.fixture(autouse=True)
 def no_cloud_init(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only slow tests ask it: it is a program, and not everywhere."""
+    """Only tests that want `cloud_init` ask it."""
     find = module._program
-    if request.node.get_closest_marker("slow") is None:
+    if "cloud_init" not in request.fixturenames:
         monkeypatch.setattr(module, "_program", lambda name: None if name == "cloud-init" else find(name))
 
 
@@ -207,7 +212,7 @@ def test_keys_are_not_too_new_for_a_newer_release() -> None:
     assert every(GOOD + "  apt: {fallback: abort}\n", "24.04") == []
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("cloud_init")
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
@@ -227,7 +232,7 @@ def test_without_cloud_init_there_is_a_warning() -> None:
     assert found.level == "warning" and "install" in found.message and "cloud-init" in found.message
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("cloud_init")
 def test_a_cloud_init_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.01)
     with pytest.raises(AnswerInvalid, match="cloud-init did not end within"):
