@@ -19,3 +19,15 @@ def moment(value: object, where: str) -> datetime:
             where=where,
             hint="write it as 2030-12-31 or 2030-12-31T18:00:00Z",
         ) from None
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: ``42 s``, ``3 min 5 s``, ``2 h 10 min``, ``3 d 4 h``."""
+    left = max(0, round(seconds))
+    parts = []
+    for name, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        parts.append((count, name))
+    while len(parts) > 1 and parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{count} {name}" for count, name in parts[:2] if count or (count, name) == parts[0])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from loggedin import quick_hasher
 from played import Played
 from world import IP, World
 
@@ -31,3 +32,10 @@ def play(served: Any, inside: Site, tmp_path_factory: pytest.TempPathFactory) ->
         return Played(served, inside, f"m{number}", mac, ip)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _cheap_logins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of pages log in often, and are not about what a hash costs."""
+    if request.path.name.startswith("test_ui_"):
+        quick_hasher(monkeypatch)

@@ -1,0 +1,5 @@
+"""Subnets and their addresses."""
+
+from provisioner.web.ui.pages import Pages
+
+pages = Pages()

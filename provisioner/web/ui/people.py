@@ -1,0 +1,5 @@
+"""Users, tokens and webhooks."""
+
+from provisioner.web.ui.pages import Pages
+
+pages = Pages()

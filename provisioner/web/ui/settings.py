@@ -1,0 +1,5 @@
+"""The settings in force."""
+
+from provisioner.web.ui.pages import Pages
+
+pages = Pages()
