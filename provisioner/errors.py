@@ -57,6 +57,7 @@ step) and ``where`` (a file and line, an option, a field; may be empty). Edges t
 code, the boot plane to an iPXE script or problem+json, TFTP to an ERROR packet.
 """
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -82,6 +83,14 @@ class ProvisionerError(Exception):
     def as_dict(self) -> dict[str, Any]:
         """The error as plain data: ``code``, ``detail``, ``hint``, ``where``, and its details."""
         return self.details | {"code": self.code, "detail": self.message, "hint": self.hint, "where": self.where}
+
+
+def cause(error: OSError | UnicodeError) -> str:
+    """Why a file could not be read, in words for people."""
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8 text"
+    said = {errno.ENOENT: "there is no such file", errno.EACCES: "permission denied", errno.EISDIR: "it is a directory"}
+    return said.get(error.errno or 0) or error.strerror or str(error)
 
 
 class InvalidInput(ProvisionerError):

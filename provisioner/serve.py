@@ -32,6 +32,7 @@ from provisioner.services import keeper, lastgood, loaders, status
 from provisioner.services.site import Site, open_site
 from provisioner.settings import Settings, bind_address
 from provisioner.web import admin, boot, media
+from provisioner.web.server import LoopWorker
 from provisioner.worker import child as worker
 
 log = structlog.get_logger()
@@ -43,6 +44,8 @@ _LONGEST_PAUSE = 5.0
 _STEADY_SECONDS = 30.0
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_CONNECTIONS = 4000
+_ADMIN_BODY = 1 << 20
 
 
 @dataclass
@@ -113,10 +116,9 @@ def _still_down(site: Site) -> str | None:
 
 
 def _announce(settings: Settings, why_not: str | None) -> None:
-    scheme = "http" if settings.tls == "off" else "https"
     print(f"boot plane   {settings.boot}   (listens on {settings.boot_bind})", flush=True)
     print(f"media        {settings.media}   (listens on {settings.media_bind})", flush=True)
-    print(f"admin plane  {scheme}://{settings.http_bind}/", flush=True)
+    print(f"admin plane  {settings.admin}/   (listens on {settings.http_bind})", flush=True)
     print(f"TFTP         {settings.tftp_bind}/udp", flush=True)
     if why_not is not None:
         print(f"NO DATABASE  {why_not}", flush=True)
@@ -242,8 +244,12 @@ def _serve(settings: Settings, name: str, listener: socket.socket | None) -> Non
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """One of our three applications under gunicorn, on a listener that was bound before."""
 
+    longest_body: int
+    """Up to where a body is waited for before a thread has it; see `LoopWorker`."""
+
     def __init__(self, settings: Settings, name: str, descriptor: int) -> None:
         self._settings, self._name, self._descriptor = settings, name, descriptor
+        self.longest_body = {"boot": boot.LONGEST_BODY, "media": media.LONGEST_BODY}.get(name, _ADMIN_BODY)
         super().__init__()
 
     def load_config(self) -> None:
@@ -254,10 +260,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         settings = self._settings
         options: dict[str, Any] = {
             "bind": f"fd://{self._descriptor}",
-            "worker_class": "gthread",
+            "worker_class": LoopWorker,
+            # each has a descriptor, and one more while a file is sent
+            "worker_connections": min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3),
             "workers": settings.boot_workers if self._name == "boot" else 1,
-            # Slow downloads and event streams each hold a thread; they must be many, and they cost little.
-            "threads": 16 if self._name == "boot" else 64,
+            # Event streams each hold a thread of the admin plane.
+            "threads": 64 if self._name == "admin" else 16,
             "keepalive": 15,
             "limit_request_line": 8190,
             "timeout": 60,

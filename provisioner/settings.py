@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from provisioner.errors import InvalidSettings
+from provisioner.errors import InvalidSettings, cause
 
 ENV_PREFIX = "PROVISIONER_"
 DEFAULT_FILE = Path("/etc/provisioner/provisioner.yaml")
+ROOTS_STATE_DIR = Path("/var/lib/provisioner")
 # Read by the command line itself, not settings of the service.
 _ENV_OF_THE_CLI = {
     "PROVISIONER_CONFIG",
@@ -34,7 +35,7 @@ _ENV_OF_THE_CLI = {
 def default_state_dir() -> Path:
     """Where state lives: ``/var/lib/provisioner`` as root, ``~/.local/state/provisioner`` otherwise."""
     if os.geteuid() == 0:
-        return Path("/var/lib/provisioner")
+        return ROOTS_STATE_DIR
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "provisioner"
 
 
@@ -199,6 +200,19 @@ class Settings(BaseModel):
         """The media URL that machines are told unless their subnet has its own."""
         return self.media_url or _guess_url(self.media_bind)
 
+    @property
+    def admin(self) -> str:
+        """The admin plane's URL that a browser on this network can open."""
+        return _guess_url(self.http_bind, scheme="http" if self.tls == "off" else "https")
+
+    def boot_in(self, cidr: str) -> str:
+        """The boot plane's URL for a network: the setting, or this host's address there, or its primary one."""
+        return self.boot_url or _guess_url(self.boot_bind, cidr)
+
+    def media_in(self, cidr: str) -> str:
+        """Likewise the media URL."""
+        return self.media_url or _guess_url(self.media_bind, cidr)
+
 
 def bind_address(bind: str) -> tuple[str, int]:
     """Host and port of a ``*_bind`` setting; an IPv6 host loses its brackets."""
@@ -206,20 +220,29 @@ def bind_address(bind: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _guess_url(bind: str) -> str:
+def _guess_url(bind: str, cidr: str = "", scheme: str = "http") -> str:
     host, port = bind_address(bind)
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        host = _primary_address()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        # A card of its own for the provisioning network has no default route; machines there know no way to the other.
+        host = (address_in(cidr) if cidr else "") or _source_towards("192.0.2.1") or "127.0.0.1"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _primary_address() -> str:
-    """The address of the interface that the default route uses; no packet is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def address_in(cidr: str) -> str:
+    """This host's address in the network; empty if it has none there. No packet is sent."""
+    network = ip_network(cidr)
+    ours = _source_towards(str(network[min(1, network.num_addresses - 1)]))
+    return ours if ours and ip_address(ours) in network else ""
+
+
+def _source_towards(target: str) -> str:
+    """The address that this host would send from; empty where it knows no way."""
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))
+            probe.connect((target, 9))
         except OSError:
-            return "127.0.0.1"
+            return ""
         return str(probe.getsockname()[0])
 
 
@@ -249,10 +272,12 @@ def load(
         key = str(first["loc"][0]) if first["loc"] else ""
         inner = ".".join(map(str, first["loc"]))
         known = ", ".join(sorted((NetBox if key == "netbox" and "." in inner else Settings).model_fields))
+        unknown = first["type"] == "extra_forbidden"
+        said = "there is none of this name" if unknown else first["msg"].removeprefix("Value error, ")
         raise InvalidSettings(
-            f"setting {inner}: {first['msg']}",
+            f"setting {inner}: {said}",
             where=origin.get(key, ""),
-            hint=f"known settings: {known}" if first["type"] == "extra_forbidden" else "mend the value and start again",
+            hint=f"known settings: {known}" if unknown else "mend the value and start again",
         ) from error
 
 
@@ -265,7 +290,9 @@ def _from_file(config: Path | None) -> dict[str, Any]:
             return {}
         raise InvalidSettings("the file does not exist", where=str(path), hint="check --config") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"the file cannot be read: {error}", where=str(path), hint="check its mode") from error
+        raise InvalidSettings(
+            f"the file cannot be read: {cause(error)}", where=str(path), hint="check its mode"
+        ) from error
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:

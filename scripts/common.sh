@@ -31,7 +31,10 @@ environment() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed: $(python3 -V)"
     [[ -x $venv/bin/python ]] || python3 -m venv "$venv" || die "python3 -m venv failed: apt install python3-venv"
     say "installing the locked dependencies into $venv"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -e "$root"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock" \
+        || die "pip could not install what $lock names: see its message above. It needs a package index, or all wheels in" \
+            "a directory: PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR; then run this again"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -e "$root" \
+        || die "pip could not install this checkout: see its message above"
     echo "$stamp" >"$venv/.installed-$1"
 }

@@ -20,15 +20,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cheap
 import pytest
 import structlog
 import zygote
-from postgres import running, sql
+from hypothesis import HealthCheck
+from hypothesis import settings as property_settings
+from postgres import copied, drop, running, sql
 from world import ACTOR, World
 
 from provisioner.services.setup import init
 from provisioner.services.site import Site, open_site
 from provisioner.settings import Settings, load
+
+cheap.hashes()
+# How long an example took says only how busy the host is.
+property_settings.register_profile("provisioner", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+property_settings.load_profile("provisioner")
 
 both_engines = pytest.mark.parametrize(
     "engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
@@ -47,6 +55,12 @@ def _plain_logs() -> Iterator[None]:
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     yield
+
+
+@pytest.fixture(autouse=True)
+def _renderings(request: pytest.FixtureRequest) -> None:
+    """Only the tests whose subject they are have every rendering and check made anew."""
+    cheap.renderings(remembered="render" not in request.path.parts)
 
 
 @pytest.fixture(scope="session")
@@ -83,15 +97,18 @@ def site(_template: Path, tmp_path: Path, engine: str, request: pytest.FixtureRe
     """An initialised installation of its own for each test."""
     state = tmp_path / "state"
     shutil.copytree(_template, state)
-    database_url = ""
+    database_url, directory, name = "", "", ""
     if engine == "postgresql":
         directory = request.getfixturevalue("_postgres")
-        name = f"t{os.getpid()}_{time.monotonic_ns()}"
-        sql(directory, f"CREATE DATABASE {name} TEMPLATE initialised")
+        name = copied(directory, "initialised", "t")
         database_url = postgres_url(directory, name)
-    opened = open_site(Settings(state_dir=state, database_url=database_url, boot_url="http://127.0.0.1:8080"))
+    # Only tests about a database that is locked for long are in a hurry, and say so.
+    patient = {"lock_seconds": 60, "boot_url": "http://127.0.0.1:8080"}
+    opened = open_site(Settings(state_dir=state, database_url=database_url, **patient))
     yield opened
     opened.engine.dispose()
+    if name:
+        drop(directory, name)
 
 
 @pytest.fixture
@@ -107,8 +124,8 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0, what: str = "condition") -> Any:
-    """The first true value of the condition; fails the test after ``seconds``."""
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0, what: str = "condition") -> Any:
+    """The first true value of the condition; fails the test after ``seconds``, which are many: hosts are busy."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -210,7 +227,7 @@ class Served:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(self._up, 60, f"readiness; see {self.log.read_text()[-2000:]}")
+        wait_for(self._up, 240, f"readiness; see {self.log.read_text()[-2000:]}")
 
     def _up(self) -> bool:
         assert self.process is not None
@@ -227,7 +244,7 @@ class Served:
         """Stop it as an administrator would."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(120)
         self.process = None
 
 
@@ -265,8 +282,7 @@ def served(_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def served_by_postgres(_template: Path, _postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The same, with a PostgreSQL database of its own."""
-    name = f"s{os.getpid()}_{time.monotonic_ns()}"
-    sql(_postgres, f"CREATE DATABASE {name} TEMPLATE initialised")
+    name = copied(_postgres, "initialised", "s")
     database = {"PROVISIONER_DATABASE_URL": postgres_url(_postgres, name)}
     yield from _serving(_template, tmp_path_factory.mktemp("served"), database)
 

@@ -27,9 +27,14 @@ class Eyes:
     def __post_init__(self) -> None:
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
-        self.page.on("dialog", lambda dialog: (self.wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("dialog", self.dialogs)
         self.page.on("request", self._request)
         self.page.on("response", self._response)
+
+    def dialogs(self, dialog: Any) -> None:
+        """A dialog opened: by a stranger's script, for ours open none."""
+        self.wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _console(self, message: Any) -> None:
         if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:

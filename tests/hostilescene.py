@@ -8,7 +8,20 @@ from urllib.parse import urlencode
 from played import Played
 from world import ACTOR, World
 
-from provisioner.services import arming, builds, machines, people, profiles, templates, tokens, webhooks
+from provisioner.services import (
+    arming,
+    builds,
+    installables,
+    machines,
+    people,
+    plans,
+    profiles,
+    records,
+    templates,
+    tokens,
+    webhooks,
+)
+from provisioner.services.installables import ImageInput
 from provisioner.services.site import Actor, Site
 
 MARK = "xss"
@@ -27,20 +40,9 @@ ALL = " ".join(PAYLOADS)
 
 @dataclass(frozen=True)
 class Scene:
-    """What pages can be opened for."""
+    """What pages can be opened for: by the beginning of an address, the names that stand in it."""
 
-    machine: str
-    build: int
-    earlier: int
-    profile: str
-    template: str
-    subnet: str
-    distro: str
-    user: str
-    token: str
-    webhook: str
-    mac: str
-    revision: int
+    names: dict[str, dict[str, str]]
 
 
 def hostile(site: Site, served: Any, place: Path) -> Scene:
@@ -56,13 +58,15 @@ def hostile(site: Site, served: Any, place: Path) -> Scene:
     templates.add(site, who, "snippets/evil.sh.j2", f"# {ALL}\n".replace("{", "(").replace("}", ")"))
     people.add(site, who, "evil", {"role": "viewer", "password": "correct horse battery"})
     tokens.add(site, who, "evil", "evil-token", {})
+    (place / "base.raw.gz").write_bytes(b"image")
+    installables.add_image(site, who, "base", ImageInput(str(place / "base.raw.gz"), "debian", "12"))
     webhooks.add(site, who, "evil-hook", {"url": "http://192.0.2.1/hook"})
     played = Played(served, site, "evil0", "52:54:00:ee:00:00", "127.0.2.30")
     played.arm()
     told = played.tokens()
     for kind, form in (("packages", {"message": ALL}), ("failed", {"message": ALL, "log": ALL * 50})):
         assert played.event(told["event"], kind, **form).status < 300
-    earlier = arming.start(site, ACTOR, "evil1")
+    arming.start(site, ACTOR, "evil1")
     builds.cancel(site, who, "evil1")
     build = arming.start(site, ACTOR, "evil1")
     strange = "52:54:00:ee:01:00"
@@ -70,17 +74,33 @@ def hostile(site: Site, served: Any, place: Path) -> Scene:
     for payload in PAYLOADS:
         query["asset"] = payload
         assert served.http(f"/boot/ipxe/{strange}?{urlencode(query)}", source="127.0.2.90").status == 200
+    plan = plans.plan(site, who, [{"name": "evil2", "description": ALL}])
     return Scene(
-        machine="evil1",
-        build=build["id"],
-        earlier=earlier["id"],
-        profile="evil",
-        template="snippets/evil.sh.j2",
-        subnet="lab",
-        distro="rocky-9.6",
-        user="evil",
-        token="evil-token",
-        webhook="evil-hook",
-        mac=strange,
-        revision=1,
+        {
+            "": {},
+            "/machines/": {"name": "evil1"},
+            "/machines/bulk/plans/": {"uid": plan["id"]},
+            "/machines:states": {"?": "?ids=1,2,3"},
+            "/builds/": {"number": str(build["id"])},
+            "/profiles/": {"name": "evil", "number": _newest(site, "profile/evil")},
+            "/templates/": {
+                "kind": "snippets",
+                "name": "evil.sh.j2",
+                "number": _newest(site, "template/snippets/evil.sh.j2"),
+            },
+            "/networks/": {"name": "lab"},
+            "/distros/": {"name": "rocky-9.6"},
+            "/images/": {"name": "base"},
+            "/users/": {"name": "evil"},
+            "/tokens/": {"name": "evil-token"},
+            "/webhooks/": {"name": "evil-hook"},
+            "/rack/new/": {"mac": strange},
+            "/rack/machine/": {"name": "evil0"},
+            "/history/": {"number": _newest(site, "machine/evil1")},
+            "/help/": {"page": "api"},
+        }
     )
+
+
+def _newest(site: Site, thing: str) -> str:
+    return str(records.listing(site, thing)[0]["id"])

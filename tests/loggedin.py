@@ -55,3 +55,8 @@ def user(site: Site, name: str = "jane", role: str = "operator", **fields: Any) 
 def session_of(site: Site, name: str = "jane", source: str = HOME) -> str:
     """The credential of somebody who logs in."""
     return str(logins.login(site, name, PASSWORD, source)["token"])
+
+
+def secret_of(credential: str) -> str:
+    """What nobody may learn of a token or session: all after its kind and number, underscores too."""
+    return credential.split("_", 2)[2]

@@ -2,7 +2,9 @@
 as ISO images, honest ones and others.
 """
 
+import hashlib
 import io
+import os
 import shutil
 import struct
 from collections.abc import Callable, Mapping
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pycdlib
+
+from provisioner.services import media, published
+from provisioner.services.site import Site
 
 FIXTURES = Path(__file__).parent / "fixtures/media"
 PXEBOOT = {"images/pxeboot/vmlinuz": b"kernel " * 500, "images/pxeboot/initrd.img": b"initrd " * 900}
@@ -31,6 +36,27 @@ def medium(root: Path, fixture: str, files: Mapping[str, bytes]) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(content)
     return root
+
+
+def with_texts(fixture: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files of a medium: the fixture's metadata and these."""
+    root = FIXTURES / fixture
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return found | files
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def served(site: Site, distro: str, path: str) -> bytes | None:
+    """What media sends for a path of the distro's tree."""
+    root = published.tree(site, distro)
+    handle = None if root is None else media.open_beneath(root, path)
+    if handle is None:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
 
 
 def iso(

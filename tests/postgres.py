@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
+
 
 def binaries() -> Path:
     """Where Debian keeps the newest installed server's programs."""
@@ -23,8 +25,10 @@ class Postgres:
     """A server that tests may kill; ``home`` is the directory of its socket, which is also its host name."""
 
     def __init__(self) -> None:
-        # A socket's path may have 107 bytes, which pytest's own directories exceed.
-        self.home = Path(tempfile.mkdtemp(prefix="pg-"))
+        # A socket's path may have 107 bytes, which pytest's own directories exceed. Hundreds of databases are made
+        # and dropped: in memory where possible.
+        memory = Path("/dev/shm")
+        self.home = Path(tempfile.mkdtemp(prefix="pg-", dir=memory if os.access(memory, os.W_OK) else None))
         as_user: list[str] = []
         if os.geteuid() == 0:  # the server refuses to run as root
             shutil.chown(self.home, "postgres", "postgres")
@@ -37,6 +41,7 @@ class Postgres:
     def start(self) -> None:
         """Start it, after a kill too, and wait until it answers."""
         options = f"-c listen_addresses='' -c unix_socket_directories={self.home} -c fsync=off -c max_connections=100"
+        options += " -c dynamic_shared_memory_type=mmap"  # a killed server leaves nothing outside its directory
         self._run([*self._control, "-o", options, "start"])
 
     def kill(self) -> None:
@@ -87,8 +92,17 @@ def running() -> Iterator[str]:
 
 def sql(socket_directory: str, statement: str) -> None:
     """Run one statement in the maintenance database."""
-    subprocess.run(
-        [binaries() / "psql", "-q", "-h", socket_directory, "-U", "provisioner", "-d", "postgres", "-c", statement],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    with psycopg.connect(host=socket_directory, user="provisioner", dbname="postgres", autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def copied(socket_directory: str, template: str, prefix: str) -> str:
+    """A new database like ``template``; its name begins with ``prefix``. By files: a tenth of the time of by WAL."""
+    name = f"{prefix}{os.getpid()}_{time.monotonic_ns()}"
+    sql(socket_directory, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    return name
+
+
+def drop(socket_directory: str, name: str) -> None:
+    """Remove a database, whoever is still connected to it."""
+    sql(socket_directory, f"DROP DATABASE {name} WITH (FORCE)")

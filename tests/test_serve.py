@@ -65,7 +65,7 @@ def test_sigterm_leaves_no_process(service: Served) -> None:
     everything = processes(service.state)
     assert len(everything) > len(CHILDREN)
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(30) == 0
+    assert service.process.wait(120) == 0
     assert processes(service.state) == {}
     assert "Traceback" not in service.log.read_text()
 
@@ -73,15 +73,15 @@ def test_sigterm_leaves_no_process(service: Served) -> None:
 def test_ctrl_c_ends_it_as_well(service: Served) -> None:
     assert service.process is not None
     service.process.send_signal(signal.SIGINT)
-    assert service.process.wait(30) == 0
+    assert service.process.wait(120) == 0
     assert processes(service.state) == {}
 
 
 def test_children_end_with_a_killed_parent(service: Served) -> None:
     assert service.process is not None
     service.process.kill()
-    service.process.wait(10)
-    wait_for(lambda: not processes(service.state), 30, "no process left")
+    service.process.wait(120)
+    wait_for(lambda: not processes(service.state), 120, "no process left")
     # and the ports are free again
     service.start()
     assert service.http("/healthz").status == 200
@@ -169,6 +169,6 @@ def test_flags_reach_the_children(_template: Path, tmp_path: Path) -> None:
         assert b"http://told.example:1" in process.stdout.readline()
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stdout is not None
         process.stdout.close()

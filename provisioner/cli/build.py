@@ -1,6 +1,5 @@
 """`provisioner build`."""
 
-import time
 from typing import Any
 
 import click
@@ -15,8 +14,8 @@ from provisioner.cli.common import (
 )
 
 COLUMNS = ("machine", "number", "state", "profile", "attempts", "seconds", "waits_for", "outcome")
+_SHOWN = 50
 _ENDED = {"configured": "green", "failed": "red", "cancelled": "yellow"}
-_WATCH_SECONDS = 0.5
 
 
 @click.group()
@@ -46,8 +45,29 @@ def start(context: Context, /, name: str, params: tuple[str, ...], kernel_option
 @output_option
 @pass_context
 def repeat(context: Context, /, name: str, number: int | None, form: str) -> None:
-    """Arm a new build from the sealed files of an earlier one, whatever changed since."""
+    """Arm a new build from the sealed files of an earlier one, whatever changed since.
+
+    \b
+    Example:
+      provisioner build repeat web01 --number 3
+    """
     _armed(context.client.builds.repeat(name, number), form)
+
+
+@build.command()
+@click.argument("name")
+@output_option
+@pass_context
+def reseal(context: Context, /, name: str, form: str) -> None:
+    """Seal the armed build again, from what there is now, for as long as the machine has not asked for it.
+
+    The values that were given for that build alone stay. The build gets the next number; the old one is cancelled.
+
+    \b
+    Example:
+      provisioner build reseal web01
+    """
+    _armed(context.client.builds.reseal(name), form)
 
 
 def _armed(result: dict[str, Any], form: str) -> None:
@@ -62,11 +82,24 @@ def _armed(result: dict[str, Any], form: str) -> None:
 
 @build.command("list")
 @click.argument("name", required=False)
+@click.option("--all", "whole", is_flag=True, help=f"Show all in the table, not the newest {_SHOWN} alone.")
 @output_option
 @pass_context
-def list_(context: Context, /, name: str | None, form: str) -> None:
-    """List builds, the newest first; of one machine if it is named."""
-    print_rows(context.client.builds.every(name), form, COLUMNS, "No builds yet: provisioner build start MACHINE")
+def list_(context: Context, /, name: str | None, whole: bool, form: str) -> None:
+    """List builds, the newest first; of one machine if it is named. JSON, YAML and CSV hold all of them.
+
+    \b
+    Examples:
+      provisioner build list web01
+      provisioner build list --output csv > builds.csv
+    """
+    cut = form == "table" and not whole
+    rows = context.client.builds.every(name, _SHOWN + 1 if cut else None)
+    shown = rows[:_SHOWN] if cut else rows
+    print_rows(shown, form, COLUMNS, "No builds yet: provisioner build start MACHINE")
+    if len(rows) > len(shown):
+        words = " ".join(filter(None, ("provisioner build list", name, "--all")))
+        click.echo(f"these are the newest {_SHOWN}; see all with: {words}", err=True)
 
 
 @build.command()
@@ -79,6 +112,11 @@ def show(context: Context, /, name: str, number: int | None, watch: bool, form: 
     """Show a build: state, timeline, and what it waits for.
 
     With --watch the exit code is 0 for `configured`, 1 otherwise.
+
+    \b
+    Examples:
+      provisioner build show web01 --number 3
+      provisioner build start web01 && provisioner build show web01 --watch
     """
     if not watch:
         view = context.client.builds.show(name, number)
@@ -108,22 +146,20 @@ def _event(event: dict[str, Any]) -> None:
 
 
 def _watch(context: Context, /, name: str, number: int | None) -> int:
-    seen, waiting = 0, ""
-    while True:
-        view = context.client.builds.show(name, number)
-        number = view["number"]
+    seen, waiting, state = 0, "", ""
+    for view in context.client.builds.follow(name, number):
+        state = view["state"]
         if seen == 0:
-            click.echo(f"build {number} of {view['machine']} ({view['profile']})")
+            click.echo(f"build {view['number']} of {view['machine']} ({view['profile']})")
         for event in view["events"][seen:]:
             _event(event)
         seen = len(view["events"])
-        if view["state"] in _ENDED:
-            click.secho(f"{view['state']} {view['outcome']}".rstrip(), fg=_ENDED[view["state"]], bold=True)
-            return 0 if view["state"] == "configured" else 1
-        if view["waits_for"] != waiting:
+        if state in _ENDED:
+            click.secho(f"{state} {view['outcome']}".rstrip(), fg=_ENDED[state], bold=True)
+        elif view["waits_for"] != waiting:
             waiting = view["waits_for"]
             click.secho(f"             waits for {waiting}", dim=True)
-        time.sleep(_WATCH_SECONDS)
+    return 0 if state == "configured" else 1
 
 
 @build.command()
@@ -132,7 +168,12 @@ def _watch(context: Context, /, name: str, number: int | None) -> int:
 @click.option("--sealed", is_flag=True, help="Also print what it was sealed with, tokens masked.")
 @pass_context
 def log(context: Context, /, name: str, number: int | None, sealed: bool) -> None:
-    """Print a build's events with the logs that the installer sent."""
+    """Print a build's events with the logs that the installer sent.
+
+    \b
+    Example:
+      provisioner build log web01 --sealed
+    """
     for event in context.client.builds.log(name, number):
         _event(event)
         for line in event["log"].splitlines():
@@ -148,7 +189,12 @@ def log(context: Context, /, name: str, number: int | None, sealed: bool) -> Non
 @click.argument("new", type=int, required=False)
 @pass_context
 def diff(context: Context, /, name: str, old: int | None, new: int | None) -> None:
-    """Show what differs between the sealed files of two builds; the latest two unless numbered."""
+    """Show what differs between the sealed files of two builds; the latest two unless numbered.
+
+    \b
+    Example:
+      provisioner build diff web01 2 5
+    """
     text = context.client.builds.diff(name, old, new)
     for line in text.splitlines():
         click.secho(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
@@ -160,7 +206,12 @@ def diff(context: Context, /, name: str, old: int | None, new: int | None) -> No
 @click.argument("name")
 @pass_context
 def cancel(context: Context, /, name: str) -> None:
-    """Cancel the build: its tokens are dead, the machine's next boot goes to its local disk."""
+    """Cancel the build: its tokens are dead, the machine's next boot goes to its local disk.
+
+    \b
+    Example:
+      provisioner build cancel web01
+    """
     view = context.client.builds.cancel(name)
     click.echo(f"build {view['number']} of {view['machine']} is cancelled")
 
@@ -169,7 +220,12 @@ def cancel(context: Context, /, name: str) -> None:
 @click.argument("name")
 @pass_context
 def continue_(context: Context, /, name: str) -> None:
-    """Let a halted build have one more attempt; the installer will wipe the disk again."""
+    """Let a halted build have one more attempt; the installer will wipe the disk again.
+
+    \b
+    Example:
+      provisioner build log web01 && provisioner build continue web01
+    """
     context.client.builds.go_on(name)
     click.echo(f"one more attempt of {name} is allowed: boot it from the network")
 
@@ -178,6 +234,11 @@ def continue_(context: Context, /, name: str) -> None:
 @click.argument("name")
 @pass_context
 def retry_handoff(context: Context, /, name: str) -> None:
-    """Take reports of a failed handoff again, without installing the machine again."""
+    """Take reports of a failed handoff again, without installing the machine again.
+
+    \b
+    Example:
+      provisioner build retry-handoff web01
+    """
     context.client.builds.retry_handoff(name)
     click.echo(f"waiting for {name}: reboot it, or run `systemctl start provisioner-handoff` there")

@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from provisioner.cli.client.protocol import Counting
-from provisioner.cli.common import Context, pass_context
+from provisioner.cli.common import Context, confirm, pass_context
+from provisioner.cli.radius import print_radius
+from provisioner.cli.radius import progress as progress_of_radius
 from provisioner.core import importing
 from provisioner.core.importing import FORMATS, Imported
 from provisioner.errors import InvalidInput, NotFound, PlanRefused
@@ -27,7 +29,7 @@ _format_option = click.option("--format", "form", type=click.Choice(FORMATS), he
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @_format_option
 @click.option("--yes", is_flag=True, help="Apply the plan without asking.")
-@click.option("--dry-run", is_flag=True, help="Show the plan, change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and what it does to answer files, change nothing.")
 @click.option("--all", "whole", is_flag=True, help=f"Show every machine of the plan, not the first {_SHOWN} of a kind.")
 @click.option(
     "--flag-missing",
@@ -65,19 +67,21 @@ def import_(
             hint="add --dry-run to look, --yes to apply",
         )
     imported = importing.read(_read(file), form, name)
-    plans = context.changing(dry_run).plans
+    client = context.changing(dry_run)
+    plans = client.plans
     with _progress() as progress:
         plan = plans.plan(imported.machines, flag_missing, progress)
     _show(plan, imported, whole=whole)
     if plan["refused"]:
         raise PlanRefused(
-            f"{len(plan['refused'])} of {plan['machines']} machines are refused; nothing was changed", where=name
+            f"refused: {len(plan['refused'])} of {_machines(plan['machines'])}; nothing was changed", where=name
         )
     if dry_run:
+        print_radius(client.radius(progress_of_radius()))
         click.echo("(dry run: nothing was changed)")
     elif plan["created"] or plan["changed"]:
         if not yes:
-            click.confirm("Apply this plan?", abort=True)
+            confirm("Apply this plan?")
         with _progress() as progress:
             done = plans.apply(plan["id"], progress)
         click.echo(f"machines added: {len(done['created'])}, changed: {len(done['changed'])}")
@@ -103,7 +107,7 @@ def export(context: Context, /, file: Path, form: str | None) -> None:
         return
     with replacing(file, mode=0o600) as stream:
         stream.write(text.encode())
-    click.echo(f"{len(machines)} machines written to {file}", err=True)
+    click.echo(f"{_machines(len(machines))} written to {file}", err=True)
 
 
 def _format(file: Path, form: str | None) -> str:
@@ -150,7 +154,11 @@ def _show(plan: Mapping[str, Any], imported: Imported, *, whole: bool) -> None:
     counts = [(len(plan["created"]), "to add"), (len(plan["changed"]), "to change"), (len(plan["refused"]), "refused")]
     counts += [(plan["unchanged"], "unchanged"), (len(plan["missing"]), "missing")]
     told = ", ".join(f"{count} {what}" for count, what in counts if count or what in {"to add", "to change"})
-    click.echo(f"{plan['machines']} machines: {told}")
+    click.echo(f"{_machines(plan['machines'])}: {told}")
+
+
+def _machines(number: int) -> str:
+    return f"{number} machine{'' if number == 1 else 's'}"
 
 
 def _more(rows: Sequence[object], most: int | None, what: str) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _WIDE = 4000
+_LEAST = 12
 # What changes with every change is no change.
 _MOVING = frozenset({"revision", "updated_at"})
 DRY_RUN = "(dry run: nothing was changed)"
@@ -159,6 +160,18 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def confirm(question: str, *, err: bool = False) -> None:
+    """Ask before a change that ``--yes`` makes without asking. Raises click.Abort when nobody says yes."""
+    try:
+        agreed = click.confirm(question, err=err)
+    except click.Abort:  # no terminal, or Ctrl-C: the question's line is still open
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        click.echo("nothing was changed; with --yes nobody is asked", err=True)
+        raise click.Abort
+
+
 def dry_run_option(command: Command) -> Command:
     """``--dry-run``: what would change, without changing it."""
     return click.option("--dry-run", is_flag=True, help="Show what would change, change nothing.")(command)
@@ -189,13 +202,30 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     console.print(table)
 
 
+def cut_to_fit(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], column: str) -> list[Mapping[str, Any]]:
+    """The rows for a table in which one column is cut on the left, where a terminal is too narrow for all of it."""
+    if not sys.stdout.isatty():
+        return list(rows)
+    others = sum(
+        2 + max([len(each), *(len(_cell(row.get(each))) for row in rows)]) for each in columns if each != column
+    )
+    room = max(Console().width - others, len(column), _LEAST)
+    texts = [_cell(row.get(column)) for row in rows]
+    cut = [text if len(text) <= room else f"…{text[1 - room :]}" for text in texts]
+    return [{**row, column: text} for row, text in zip(rows, cut, strict=True)]
+
+
 def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if row.get(column) is None else _inert(_cell(row[column])) for column in columns])
+        writer.writerow([_inert(_cell(row[column])) if _is_said(row.get(column)) else "" for column in columns])
     return buffer.getvalue()
+
+
+def _is_said(value: Any) -> bool:
+    return value not in (None, "", [], (), {})
 
 
 def _inert(text: str) -> str:

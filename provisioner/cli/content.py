@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from provisioner.cli.common import Context, dry_run_option, pass_context
+from provisioner.cli.common import Context, confirm, dry_run_option, pass_context
 
 if TYPE_CHECKING:
     from provisioner.services.content import Plan
@@ -58,9 +58,22 @@ def apply(
         click.echo("nothing to change")
         return
     if not yes and sys.stdin.isatty():
-        click.confirm("Apply this plan?", abort=True)
+        confirm("Apply this plan?")
     content.carry_out(context.site, actor, planned)
     click.echo(f"{_count(len(planned.changes))} applied")
+
+
+def rehearse_shipped(context: Context) -> None:
+    """What `init` would do with the shipped content, and what that does to machines."""
+    from provisioner.cli.radius import print_radius, progress  # noqa: PLC0415 - with the services
+    from provisioner.services import content, radius  # noqa: PLC0415 - works with the database of this host
+
+    watch = radius.Watch(context.site)
+    changes = content.apply(context.site.rehearsing(watch), context.actor, content.shipped(), upgrade=True)
+    for change in changes:
+        _show_change(change, _SHOWN)
+    print_radius(radius.report(context.site, watch, progress()))
+    click.echo(f"{_count(len(changes))} of shipped content (dry run: nothing was changed)")
 
 
 def _progress() -> Callable[[int, int], None] | None:
@@ -70,7 +83,7 @@ def _progress() -> Callable[[int, int], None] | None:
 
     def show(done: int, total: int) -> None:
         click.echo(
-            "\r\x1b[K" if done >= total else f"\r\x1b[Kvalidating {done} of {total} profiles", nl=False, err=True
+            "\r\x1b[K" if done >= total else f"\r\x1b[Kvalidating {done} of {total} answer files", nl=False, err=True
         )
 
     return show
@@ -83,9 +96,7 @@ def _count(number: int) -> str:
 def _show(planned: "Plan", *, whole: bool) -> None:
     """The plan as people read it: each change with its reason and its difference, then what validation found."""
     for change in planned.changes:
-        head = f"{change.action:<5} {change.kind} {change.name}"
-        click.echo(f"{click.style(head, fg=_COLOURS[change.action])}   ({change.why}: {_plain(change.path)})")
-        _diff(change, None if whole else _SHOWN)
+        _show_change(change, None if whole else _SHOWN)
     for kept in planned.kept:
         click.secho(f"keep  {kept}   (shipped, changed here, not in the directory)", fg="cyan")
     first = next((each for each in planned.problems if each.level == "error"), None)
@@ -95,6 +106,12 @@ def _show(planned: "Plan", *, whole: bool) -> None:
         colour = "red" if problem.level == "error" else "yellow"
         place = f"{_plain(problem.where)}: " if problem.where else ""
         click.secho(f"{problem.level}: {place}{_plain(problem.message)}", fg=colour)
+
+
+def _show_change(change: "Change", most: int | None) -> None:
+    head = f"{change.action:<5} {change.kind} {change.name}"
+    click.echo(f"{click.style(head, fg=_COLOURS[change.action])}   ({change.why}: {_plain(change.path)})")
+    _diff(change, most)
 
 
 def _diff(change: "Change", most: int | None) -> None:

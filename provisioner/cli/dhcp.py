@@ -63,8 +63,9 @@ def check(context: Context) -> None:
     proxy_is_well = "proxy" not in modes or _tell_proxy(context)
     status = read_status(context.settings.state_dir)
     if status is not None and "authoritative" in modes:
-        running = f"dnsmasq runs (pid {status.pid})" if status.running else "dnsmasq does not run"
-        click.echo(f"{running} on {', '.join(status.interfaces) or 'no interface'}; {status.reservations} reservations")
+        where = f" (pid {status.pid}) on {', '.join(status.interfaces) or 'no interface'}"
+        running = f"dnsmasq runs{where}" if status.running else "dnsmasq does not run"
+        click.echo(f"{running}; {status.reservations} reservations")
         for line in (status.error, status.hint and f"  next: {status.hint}", *status.left_out):
             if line:
                 click.echo(line)

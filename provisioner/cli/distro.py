@@ -10,6 +10,8 @@ import click
 from provisioner.cli.client import server
 from provisioner.cli.common import (
     Context,
+    cut_to_fit,
+    dry_run_option,
     given,
     output_option,
     pass_context,
@@ -19,6 +21,7 @@ from provisioner.cli.common import (
     progress_bar,
 )
 from provisioner.cli.nouns import add_changes_of_name
+from provisioner.cli.radius import print_rehearsed, rehearsal_option
 from provisioner.core.choices import ARCHES
 from provisioner.core.firmware import FAMILIES
 from provisioner.core.mediatree import Answers
@@ -38,7 +41,8 @@ def distro() -> None:
 def list_(context: Context, /, form: str) -> None:
     """List all distros."""
     empty = "No distros yet: provisioner distro import ISO, or provisioner distro add --help"
-    print_rows(context.client.distros.every(), form, COLUMNS, empty)
+    rows = context.client.distros.every()
+    print_rows(cut_to_fit(rows, COLUMNS, "tree") if form == "table" else rows, form, COLUMNS, empty)
 
 
 @distro.command()
@@ -61,12 +65,16 @@ def show(context: Context, /, name: str, form: str) -> None:
 @click.option("--tree", default="", metavar="URL|DIR", help="Install tree or mirror; media serves a directory.")
 @click.option("--iso", default="", metavar="FILE|URL", help="Ubuntu: the live-server ISO, which its installer loads.")
 @click.option("--rootfs", default="", metavar="FILE|URL", help="Fedora CoreOS: the live system's root file system.")
+@dry_run_option
+@rehearsal_option
 @pass_context
-def add(context: Context, /, name: str, url: str | None, **options: str | None) -> None:
+def add(context: Context, /, name: str, url: str | None, dry_run: bool, form: str, **options: str | None) -> None:
     """Register a distro; kernel and initrd are fetched now, and kept by their SHA-256.
 
-    With --url all else is found there (.treeinfo, or Debian's dists/); what you say besides comes first. Without it
-    --os, --version, --kernel and --initrd are needed. `distro import` takes an ISO or a directory.
+    With --dry-run they are let go again, and you see which machines would be installed from it: a profile means the
+    newest distro that fits. With --url all else is found there (.treeinfo, or Debian's dists/); what you say besides
+    comes first. Without it --os, --version, --kernel and --initrd are needed. `distro import` takes an ISO or a
+    directory.
 
     \b
     Examples:
@@ -78,13 +86,19 @@ def add(context: Context, /, name: str, url: str | None, **options: str | None) 
           --initrd casper/initrd --iso ubuntu-24.04.3-live-server-amd64.iso
     """
     if url is not None:
+        if dry_run:
+            raise click.UsageError("--dry-run without --url: say what is there.")
         _add_from_url(context, name, url, options)
         return
     for wanted in ("os", "version", "kernel", "initrd"):
         if options[wanted] is None:
             raise click.UsageError(f"Missing option '--{wanted}' (or '--url', where it is found).")
-    added = context.client.distros.add(name, given(**{"arch": ARCHES[0]} | given(**options)), progress_bar(name))
-    _print_added(added)
+    changing = context.changing(dry_run)
+    added = changing.distros.add(name, given(**{"arch": ARCHES[0]} | given(**options)), progress_bar(name))
+    if dry_run:
+        print_rehearsed(None, added, changing, form)
+    else:
+        _print_added(added)
 
 
 def _add_from_url(context: Context, name: str, url: str, options: dict[str, str | None]) -> None:
@@ -194,12 +208,26 @@ def _bars() -> Iterator[Callable[[str, int, int], None] | None]:
 @click.option("--tree", metavar="URL|DIR", help="Another install tree.")
 @click.option("--iso", metavar="FILE|URL", help="Another ISO; empty: none.")
 @click.option("--rootfs", metavar="FILE|URL", help="Another root file system; empty: none.")
+@dry_run_option
+@rehearsal_option
 @pass_context
-def edit(context: Context, /, name: str, **options: str | None) -> None:
-    """Change a distro; sealed builds keep the files they were sealed with."""
+def edit(context: Context, /, name: str, dry_run: bool, form: str, **options: str | None) -> None:
+    """Change a distro; sealed builds keep the files they were sealed with.
+
+    With --dry-run files are read or fetched too, and let go; every machine whose profile means the distro, now or then,
+    is rendered as it is and as it would be.
+
+    \b
+    Example:
+      provisioner distro edit rocky-9.6 --tree http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os --dry-run
+    """
     before = context.client.distros.show(name)
-    after = context.client.distros.edit(name, given(**options), before["revision"], progress_bar(name))
-    print_change(before, after, dry_run=False)
+    changing = context.changing(dry_run)
+    after = changing.distros.edit(name, given(**options), before["revision"], progress_bar(name))
+    if dry_run:
+        print_rehearsed(before, after, changing, form)
+    else:
+        print_change(before, after, dry_run=False)
 
 
 def _kept(removed: Mapping[str, Any]) -> str:

@@ -57,7 +57,13 @@ def list_(context: Context, /, limit: int, form: str, **filters: Any) -> None:
     rows = context.client.history.newest(limit, **filters)
     chosen = any(filters.values())
     empty = "No change is chosen by this; `provisioner history` has the newest" if chosen else "No changes yet"
-    print_rows([row | {"changed": fields(row["changes"])} for row in rows], form, COLUMNS, empty)
+    shown = [row | {"changed": fields(row["changes"])} for row in rows]
+    if form == "table":
+        # To the second; JSON has the rest.
+        shown = [row | {"at": f"{row['at'][:19]}Z"} for row in shown]
+    print_rows(shown, form, COLUMNS, empty)
+    if form == "table" and len(rows) == limit:
+        click.echo(f"these are the {limit} newest; for others --limit, --since, --until, --kind", err=True)
 
 
 @history.command()

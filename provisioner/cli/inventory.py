@@ -65,19 +65,25 @@ def sync_netbox(context: Context, /, dry_run: bool, yes: bool, form: str) -> Non
       provisioner inventory sync netbox --dry-run
       provisioner inventory sync netbox --yes          # daily, by cron or a timer
     """
-    from provisioner.services import netbox  # noqa: PLC0415 - only this command works with the database of this host
+    from provisioner.cli.radius import print_radius, progress  # noqa: PLC0415 - with the services
+    from provisioner.services import netbox, radius  # noqa: PLC0415 - works with the database of this host
 
-    site = context.site.rehearsing() if dry_run else context.site
+    watch = radius.Watch(context.site)
+    site = context.site.rehearsing(watch) if dry_run else context.site
     planned = netbox.plan(site, context.actor, _progress)
     plain = form == "table"
     if plain:
         _show(planned)
+    if dry_run:
+        planned = planned | {"radius": radius.report(context.site, watch, progress())}
+    if plain and dry_run:
+        print_radius(planned["radius"])
     if dry_run or not _changes(planned):
         _ended(planned, form, "(dry run: nothing was changed)" if dry_run else "nothing to change")
         return
     if not yes:
-        click.confirm("Apply this?", abort=True, err=not plain)
-    done = netbox.apply(context.site, context.actor, planned)
+        confirm("Apply this?", err=not plain)
+    done = netbox.apply(context.site, context.actor, planned, _applying)
     flagged = f", {len(done['flagged'])} flagged" if done["flagged"] else ""
     _ended(planned | done, form, f"{len(done['created'])} created, {len(done['changed'])} changed{flagged}")
 
@@ -103,6 +109,11 @@ def _progress(done: int, total: int) -> None:
         click.echo(f"\rNetBox: {done} of {total} devices read ", nl=done >= total, err=True)
 
 
+def _applying(what: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{what}: {done} of {total} machines ", nl=done >= total, err=True)
+
+
 def _show(planned: Mapping[str, Any]) -> None:
     """The plan, a machine a line."""
     _lines("green", (f"+ {each['name']}  {_in_short(each['machine'])}" for each in planned["created"]))
@@ -124,6 +135,9 @@ def _show(planned: Mapping[str, Any]) -> None:
     counts += [f"{planned['unchanged']} as they are", f"{len(planned['missing'])} missing"]
     counts += [f"{len(planned['refused'])} refused", f"{len(left_out)} left out"]
     click.echo(", ".join(counts))
+    if len(planned["parts"]) > 1:
+        sizes = ", ".join(str(each["machines"]) for each in planned["parts"])
+        click.echo(f"these are {len(planned['parts'])} plans, of {sizes} machines: each is applied whole or not at all")
 
 
 def _lines(colour: str, lines: Iterable[str]) -> None:

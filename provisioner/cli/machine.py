@@ -25,7 +25,7 @@ from provisioner.cli.radius import print_rehearsed, rehearsal_option
 from provisioner.core.addresses import normal_mac
 from provisioner.core.lifecycle import MachineState
 from provisioner.core.localboot import WAYS
-from provisioner.errors import InvalidInput, NotFound
+from provisioner.errors import InvalidInput, NotFound, cause
 
 Interface: TypeAlias = dict[str, Any]
 _NEXT_FREE = "next"
@@ -44,6 +44,7 @@ def machine() -> None:
 @click.option("--tag", help="Only those with this tag.")
 @click.option("--search", "q", help="Only those that have every word in name, serial, UUID, address or MAC.")
 @click.option("--flagged/--no-flagged", default=None, help="Only those that somebody should look at.")
+@click.option("--protected/--no-protected", default=None, help="Only those that no build may wipe.")
 @click.option("--sort", default="name", show_default=True, help="name, state, profile, created_at, updated_at; -name.")
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many; all unless given.")
 @output_option
@@ -82,7 +83,8 @@ def find(context: Context, /, fact: str, form: str) -> None:
       provisioner machine find 5254.0012.3456
     """
     found = context.client.machines.every(q=fact)
-    print_rows([_row(each) for each in found], form, COLUMNS, f"no machine matches {fact}")
+    empty = f"no machine matches {fact}: see `provisioner machine list`"
+    print_rows([_row(each) for each in found], form, COLUMNS, empty)
     for waiting in context.client.discoveries.every(q=fact):
         seen = f"{waiting['mac']} (serial {waiting['serial'] or '-'}, last seen {waiting['last_seen']})"
         click.echo(f"in quarantine: {seen}: provisioner machine add NAME --mac {waiting['mac']}", err=True)
@@ -254,7 +256,8 @@ def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, form: 
       provisioner machine edit web01 --add-interface 52:54:00:12:34:57,10.0.2.12
       provisioner machine edit web01 --secret root_password=-
     """
-    interfaces, secrets = _interfaces(changes), changes.pop("secrets")
+    # All files are read before anything changes.
+    interfaces, secrets = _interfaces(changes), [_secret(text) for text in changes.pop("secrets")]
     plus, minus = [_added(text) for text in changes.pop("plus")], changes.pop("minus")
     tags = changes.pop("tags"), changes.pop("untag")
     if interfaces is not None and (plus or minus):
@@ -267,8 +270,8 @@ def edit(context: Context, /, name: str, clear_flag: bool, dry_run: bool, form: 
     client = context.changing(dry_run)
     changing = client.machines
     after = changing.edit(name, wanted, before["revision"])
-    for text in secrets:
-        changing.set_secret(name, *_secret(text))
+    for secret in secrets:
+        changing.set_secret(name, *secret)
     if clear_flag:
         changing.clear_flag(name)
     if dry_run:
@@ -281,7 +284,11 @@ def _without(machine: dict[str, Any], macs: Sequence[str]) -> list[Interface]:
     gone = {normal_mac(mac) for mac in macs}
     missing = gone - {each["mac"] for each in machine["interfaces"]}
     if missing:
-        raise NotFound(f"{machine['name']} has no interface {', '.join(sorted(missing))}", where="--remove-interface")
+        raise NotFound(
+            f"{machine['name']} has no interface {', '.join(sorted(missing))}",
+            where="--remove-interface",
+            hint=f"see `provisioner machine show {machine['name']}`",
+        )
     return [each for each in machine["interfaces"] if each["mac"] not in gone]
 
 
@@ -303,8 +310,12 @@ def _secret(text: str) -> tuple[str, str | None]:
         )
     if not file:
         return name, None
-    with click.open_file(file) as stream:
-        value = stream.read().rstrip("\n")
+    try:
+        with click.open_file(file) as stream:
+            value = stream.read().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = f"check {file}, or pipe it in: --secret {name}=-"
+        raise InvalidInput(f"the secret cannot be read: {cause(error)}", where=f"--secret {name}", hint=hint) from error
     if not value:
         raise InvalidInput("the secret is empty", where=f"--secret {name}", hint=f"check {Path(file)}")
     return name, value

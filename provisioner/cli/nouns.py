@@ -5,8 +5,8 @@ from collections.abc import Callable
 import click
 
 from provisioner.cli.client.protocol import Client, Noun, Thing
-from provisioner.cli.common import Command, Context, dry_run_option, pass_context
-from provisioner.cli.radius import print_rehearsed
+from provisioner.cli.common import Command, Context, confirm, dry_run_option, pass_context
+from provisioner.cli.radius import print_rehearsed, rehearsal_option
 from provisioner.core.asof import as_of
 
 
@@ -38,13 +38,14 @@ def add_changes_of_name(
     @click.argument("name")
     @click.argument("new_name")
     @dry_run_option
+    @rehearsal_option
     @pass_context
-    def rename_(context: Context, /, name: str, new_name: str, dry_run: bool) -> None:
+    def rename_(context: Context, /, name: str, new_name: str, dry_run: bool, form: str) -> None:
         before = noun(context.client).show(name)
         changing = context.changing(dry_run)
         after = noun(changing).rename(name, new_name, before["revision"])
         if dry_run:
-            print_rehearsed(before, before | {"name": after["name"]}, changing)
+            print_rehearsed(before, before | {"name": after["name"]}, changing, form)
         else:
             click.echo(f"{word} {before['name']} is now {after['name']}")
 
@@ -52,15 +53,16 @@ def add_changes_of_name(
     @click.argument("name")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @dry_run_option
+    @rehearsal_option
     @pass_context
-    def remove_(context: Context, /, name: str, yes: bool, dry_run: bool) -> None:
+    def remove_(context: Context, /, name: str, yes: bool, dry_run: bool, form: str) -> None:
         before = noun(context.client).show(name)
         if not yes and not dry_run:
-            click.confirm(f"Remove {word} {before['name']}?", abort=True)
+            confirm(f"Remove {word} {before['name']}?")
         changing = context.changing(dry_run)
         noun(changing).remove(name, before["revision"])
         if dry_run:
-            print_rehearsed(before, None, changing)
+            print_rehearsed(before, None, changing, form)
         else:
             click.echo(f"{word} {before['name']} removed")
             if left is not None and left(before):

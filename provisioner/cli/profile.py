@@ -1,6 +1,9 @@
 """`provisioner profile`."""
 
 import json
+import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,16 @@ from provisioner.cli.common import (
     print_rows,
 )
 from provisioner.cli.nouns import add_changes_of_name, as_of_option
-from provisioner.cli.radius import print_rehearsed, rehearsal_option
+from provisioner.cli.radius import print_rehearsed, rehearsal_option, told_when_refused
 from provisioner.core.content import load_yaml
 from provisioner.core.localboot import WAYS
-from provisioner.errors import MalformedContent
+from provisioner.errors import MalformedContent, cause
 
 COLUMNS = ("name", "parent", "distro", "image", "template", "handoff", "description")
+_TABLE = ("name", "parent", "installs", "template", "handoff", "description")
+_SELECTS = ("name", "os", "version", "arch", "kind")
+_DESCRIBED = 110
+"""Narrower terminals have no room for descriptions."""
 
 
 @click.group()
@@ -68,7 +75,22 @@ def _data(changes: dict[str, Any]) -> dict[str, Any]:
 def list_(context: Context, /, form: str) -> None:
     """List all profiles."""
     empty = "No profiles yet: provisioner apply DIR loads them, provisioner init loads the shipped ones"
-    print_rows(context.client.profiles.every(), form, COLUMNS, empty)
+    rows = context.client.profiles.every()
+    if form != "table":
+        print_rows(rows, form, COLUMNS, empty)
+        return
+    narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _DESCRIBED
+    told = [row | {"installs": _installs(row), "handoff": (row["handoff"] or {}).get("tool")} for row in rows]
+    print_rows(told, form, _TABLE[:-1] if narrow else _TABLE, empty)
+
+
+def _installs(row: Mapping[str, Any]) -> str:
+    """What a profile itself says to install, in one column: ``rocky 9 x86_64``, ``debian 12 stem-cell``."""
+    distro, image = row["distro"] or {}, row["image"] or {}
+    if image and "kind" not in image:
+        image = image | {"name": f"image {image.get('name', '')}".strip()}
+    told = (" ".join(str(each[key]) for key in _SELECTS if key in each) for each in (distro, image))
+    return ", ".join(filter(None, told))
 
 
 @profile.command()
@@ -114,8 +136,9 @@ def _spelled(value: Any) -> Any:
 @click.option("--file", type=click.Path(path_type=Path), help="The profile as YAML; its name must be NAME.")
 @_shared
 @dry_run_option
+@rehearsal_option
 @pass_context
-def add(context: Context, /, name: str, file: Path | None, dry_run: bool, **changes: Any) -> None:
+def add(context: Context, /, name: str, file: Path | None, dry_run: bool, form: str, **changes: Any) -> None:
     """Add a profile.
 
     \b
@@ -124,9 +147,10 @@ def add(context: Context, /, name: str, file: Path | None, dry_run: bool, **chan
     """
     data = _from_file(file, name) if file else {}
     changing = context.changing(dry_run)
-    after = changing.profiles.add(name, data | _data(changes))
+    with told_when_refused(changing, dry_run=dry_run, form=form):
+        after = changing.profiles.add(name, data | _data(changes))
     if dry_run:
-        print_rehearsed(None, after, changing)
+        print_rehearsed(None, after, changing, form)
     else:
         click.echo(f"profile {name} added; assign it: provisioner machine edit MACHINE --profile {name}")
 
@@ -135,7 +159,7 @@ def _from_file(file: Path, name: str) -> dict[str, Any]:
     try:
         data = load_yaml(file.read_text(), str(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise MalformedContent(f"cannot be read: {error}", where=str(file), hint="check the path") from error
+        raise MalformedContent(f"cannot be read: {cause(error)}", where=str(file), hint="check the path") from error
     if not isinstance(data, dict) or data.get("name") != name:
         raise MalformedContent(f"this is not the profile {name}", where=str(file), hint=f"write `name: {name}` first")
     del data["name"]
@@ -159,7 +183,8 @@ def edit(context: Context, /, name: str, dry_run: bool, form: str, **changes: An
     """
     before = context.client.profiles.show(name)
     changing = context.changing(dry_run)
-    after = changing.profiles.edit(name, _data(changes), before["revision"])
+    with told_when_refused(changing, dry_run=dry_run, form=form):
+        after = changing.profiles.edit(name, _data(changes), before["revision"])
     if dry_run:
         print_rehearsed(before, after, changing, form)
     else:

@@ -1,13 +1,15 @@
 """What a rehearsed change would do to the machines that it reaches, as people read it."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from provisioner.cli.client.protocol import Client, Counting
 from provisioner.cli.common import DRY_RUN, Command, print_object, show_change
+from provisioner.errors import ProvisionerError
 
 NAMED = 3
 """So many machines of a group are named; --output json has them all."""
@@ -53,6 +55,18 @@ def print_rehearsed(
     if show_change(before, after, "nothing would change"):
         print_radius(report)
         click.echo(DRY_RUN)
+
+
+@contextmanager
+def told_when_refused(client: Client, *, dry_run: bool, form: str = "table") -> Iterator[None]:
+    """A rehearsed change that validation refuses still says what it would do to those machines that render."""
+    try:
+        yield
+    except ProvisionerError:
+        report = client.radius(progress()) if dry_run else None
+        if report is not None:
+            print_radius(report, form)
+        raise
 
 
 def print_radius(report: Report | None, form: str = "table") -> None:

@@ -45,19 +45,23 @@ def cli(ctx: click.Context, config: Path | None, state_dir: Path | None, reason:
     The first five minutes:
       provisioner init
       provisioner serve
-      provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 --dns 10.0.2.1 --dhcp off
+      provisioner subnet add lab --cidr 10.0.2.0/24 --gateway 10.0.2.1 \\
+          --dns 10.0.2.1 --dhcp off
       provisioner distro add rocky-9.6 --os rocky --version 9.6 --arch x86_64 \\
           --kernel FILE|URL --initrd FILE|URL --tree URL
-      provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 --profile rocky9
+      provisioner machine add web01 --mac 52:54:00:12:34:56 --ip 10.0.2.11 \\
+          --profile rocky9
       provisioner build start web01
       provisioner build show web01 --watch
 
     \b
     Elsewhere than on the server the same commands ask its API:
       export PROVISIONER_URL=https://SERVER:8443
-      export PROVISIONER_TOKEN_FILE=~/.provisioner-token   # one that `provisioner token add` printed; chmod 600
-      export PROVISIONER_FINGERPRINT=...                   # of its own certificate, as `provisioner init` printed it;
-                                                           # or PROVISIONER_CA, a PEM file with its authority
+      # a token that `provisioner token add` printed; chmod 600
+      export PROVISIONER_TOKEN_FILE=~/.provisioner-token
+      # of its own certificate, as `provisioner init` printed it;
+      # or PROVISIONER_CA, a PEM file with its authority
+      export PROVISIONER_FINGERPRINT=...
     """
     flags = {"state_dir": state_dir.absolute()} if state_dir else {}
     ctx.obj = Context(config=config, flags=flags, reason=reason)

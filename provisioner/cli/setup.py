@@ -2,16 +2,27 @@
 
 import click
 
-from provisioner.cli.common import Context, output_option, pass_context, print_rows
+from provisioner.cli.common import Context, dry_run_option, output_option, pass_context, print_rows
+from provisioner.cli.content import rehearse_shipped
 
 
 @click.command()
+@dry_run_option
 @pass_context
-def init(context: Context) -> None:
+def init(context: Context, /, dry_run: bool) -> None:
     """Make the state directory, keys, certificate, database, shipped content, and print the admin password once.
 
-    Safe to run again: it keeps every key and password, and brings an older database up to this program.
+    Safe to run again: it keeps every key and password, and brings an older database up to this program. Of an
+    installation that is there already --dry-run shows which shipped profiles and templates would be brought up to date,
+    and what that does to which machines.
+
+    \b
+    Example:
+      provisioner init --dry-run       # after a new version of Provisioner was installed
     """
+    if dry_run:
+        rehearse_shipped(context)
+        return
     from provisioner.services import setup  # noqa: PLC0415 - only this command works with the database of this host
 
     made = setup.init(context.settings, context.actor)

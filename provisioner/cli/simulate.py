@@ -1,6 +1,7 @@
 """`provisioner simulate`."""
 
 import json
+import shutil
 import sys
 import time
 from collections import Counter
@@ -176,7 +177,9 @@ def _watch(machines: int) -> Iterator[Callable[[Counter[str], float], None]]:
         text = ", ".join(f"{count} {phase}" for phase, count in sorted(phases.items()) if count)
         line = f"{seconds:6.1f} s  {done}/{machines} done: {text}"
         if terminal:
-            click.echo(f"\r\x1b[2K{line[:160]}", nl=False, err=True)
+            # A line that the terminal wraps could not be taken back.
+            width = shutil.get_terminal_size().columns - 1
+            click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
         elif time.monotonic() - said[0] >= _PLAIN_SECONDS:
             said[0] = time.monotonic()
             click.echo(line, err=True)

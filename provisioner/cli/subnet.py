@@ -129,8 +129,9 @@ def _texts(ranges: Sequence[Mapping[str, str]]) -> list[str]:
 @click.option("--cidr", required=True, help="The network, such as 10.0.2.0/24.")
 @_shared
 @dry_run_option
+@rehearsal_option
 @pass_context
-def add(context: Context, /, name: str, cidr: str, dry_run: bool, **changes: Any) -> None:
+def add(context: Context, /, name: str, cidr: str, dry_run: bool, form: str, **changes: Any) -> None:
     """Add a subnet.
 
     \b
@@ -141,15 +142,20 @@ def add(context: Context, /, name: str, cidr: str, dry_run: bool, **changes: Any
     changing = context.changing(dry_run)
     after = changing.subnets.add(name, {"cidr": cidr, **_fields(changes)})
     if dry_run:
-        print_rehearsed(None, after, changing)
+        print_rehearsed(None, after, changing, form)
         return
     click.echo(f"subnet {name} added, DHCP {after['dhcp']}")
-    if after["dhcp"] == "proxy":
-        click.echo(
-            f"  nothing to configure on the DHCP server there; what machines get: provisioner dhcp show --subnet {name}"
-        )
-    elif after["dhcp"] != "authoritative":
-        click.echo(f"  the DHCP server there must point machines here: provisioner dhcp show --subnet {name}")
+    _tell_dhcp(after)
+
+
+def _tell_dhcp(subnet: Mapping[str, Any]) -> None:
+    """What is to be done so that machines there boot from here."""
+    show = f"provisioner dhcp show --subnet {subnet['name']}"
+    told = {
+        "authoritative": "our dnsmasq answers there while `provisioner serve` runs: provisioner dhcp check",
+        "proxy": f"nothing to configure on the DHCP server there; what machines get: {show}",
+    }
+    click.echo("  " + told.get(subnet["dhcp"], f"the DHCP server there must point machines here: {show}"))
 
 
 @subnet.command()
@@ -172,6 +178,8 @@ def edit(context: Context, /, name: str, dry_run: bool, form: str, **changes: An
         print_rehearsed(before, after, changing, form)
     else:
         print_change(before, after, dry_run=False)
+        if after["dhcp"] != before["dhcp"]:
+            _tell_dhcp(after)
 
 
 def _fields(changes: dict[str, Any]) -> dict[str, Any]:

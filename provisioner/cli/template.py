@@ -97,15 +97,23 @@ def _end_if_draft(found: Mapping[str, Any], revision: str | None, *, dry_run: bo
 @template.command()
 @click.argument("name", metavar="KIND/NAME")
 @click.option("--file", required=True, help="Its text; - is standard input.")
+@dry_run_option
+@rehearsal_option
 @pass_context
-def add(context: Context, /, name: str, file: str) -> None:
+def add(context: Context, /, name: str, file: str, dry_run: bool, form: str) -> None:
     """Add a template. A text that fails is kept as a draft, and the exit code is 1.
 
     \b
     Example:
       provisioner template add kickstart/web.ks.j2 --file web.ks.j2
     """
-    _end_if_draft(context.client.templates.add(name, {"text": _text(file)}), None)
+    changing = context.changing(dry_run)
+    after = changing.templates.add(name, {"text": _text(file)})
+    if dry_run:
+        print_rehearsed(None, {name: _lines(after)}, changing, form)
+    _end_if_draft(after, None, dry_run=dry_run)
+    if dry_run:
+        return
     click.echo(f"template {name} added; use it: provisioner profile edit PROFILE --template {name}")
 
 

@@ -25,6 +25,15 @@ SESSION_COLUMNS = ("user", "source", "created_at", "last_seen_at", "expires_at",
 _PROMPT = f"Password ({LEAST} characters at least)"
 
 
+class _HashFile(click.File):
+    """A file; the hash itself would be seen in the list of processes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith(("$", "{")):
+            self.fail("write the hash into a file, or give - and send it in: others see command lines", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.group()
 def user() -> None:
     """People who may log in to the admin plane, and their roles.
@@ -53,6 +62,13 @@ _password = options(
         help="The password in a file; - is standard input. Else one is made, and printed once.",
     ),
     click.option("--ask", is_flag=True, help="Ask for the password."),
+)
+_hash = click.option(
+    "--password-hash",
+    "hash_file",
+    type=_HashFile(errors="surrogateescape"),
+    metavar="FILE",
+    help="A hash made elsewhere, in a file; - is standard input. argon2, bcrypt, SHA crypt or yescrypt.",
 )
 
 
@@ -88,21 +104,34 @@ def sessions(context: Context, /, name: str | None, form: str) -> None:
 @click.option("--role", type=click.Choice([*map(str, Role)]), required=True, help="What they are trusted with.")
 @_ends
 @_password
+@_hash
 @dry_run_option
 @output_option
 @pass_context
 def add(
-    context: Context, /, name: str, file: TextIO | None, ask: bool, dry_run: bool, form: str, **given_: Any
+    context: Context,
+    /,
+    name: str,
+    file: TextIO | None,
+    ask: bool,
+    hash_file: TextIO | None,
+    dry_run: bool,
+    form: str,
+    **given_: Any,
 ) -> None:
-    """Add a user. Without --password-file and --ask a password is made and printed once.
+    """Add a user. Without --password-file, --ask and --password-hash a password is made and printed once.
 
     \b
     Examples:
       provisioner user add jane --role operator
       provisioner user add joe --role viewer --expires 2030-12-31 --password-file -
+      getent shadow ada | cut -d: -f2 | provisioner user add ada --role author --password-hash -
     """
-    password, made = _read(file, ask)
-    after = context.changing(dry_run).users.add(name, _fields(given_) | {"password": password})
+    if hash_file is not None and (file is not None or ask):
+        raise click.UsageError("--password-hash excludes --password-file and --ask")
+    password, made = ("", False) if hash_file is not None else _read(file, ask)
+    secret = {"password": password} if hash_file is None else {"password_hash": _line(hash_file)}
+    after = context.changing(dry_run).users.add(name, _fields(given_) | secret)
     if dry_run:
         print_change(None, after, dry_run=True)
     elif form != "table":
@@ -120,10 +149,13 @@ def add(
     "--enabled/--disabled", "enabled", default=None, help="Disabled: logins, sessions and tokens are refused."
 )
 @_ends
+@_hash
 @dry_run_option
 @pass_context
-def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
+def edit(context: Context, /, name: str, hash_file: TextIO | None, dry_run: bool, **changes: Any) -> None:
     """Change a user. Whoever loses rights is logged out at once; their tokens lose the same rights.
+
+    A password is set by `user password`; here only a hash that another system made, which ends the user's sessions too.
 
     \b
     Examples:
@@ -131,7 +163,8 @@ def edit(context: Context, /, name: str, dry_run: bool, **changes: Any) -> None:
       provisioner --reason "left the team" user edit joe --disabled
     """
     before = context.client.users.show(name)
-    after = context.changing(dry_run).users.edit(name, _fields(changes), before["revision"])
+    secret = {} if hash_file is None else {"password_hash": _line(hash_file)}
+    after = context.changing(dry_run).users.edit(name, _fields(changes) | secret, before["revision"])
     print_change(before, after, dry_run=dry_run)
 
 
@@ -160,6 +193,10 @@ def _fields(changes: dict[str, Any]) -> dict[str, Any]:
     fields = given(**changes)
     fields |= {"expires_at": None} if never else {}
     return fields | ({"disabled": not enabled} if enabled is not None else {})
+
+
+def _line(file: TextIO) -> str:
+    return file.read(1024).strip()
 
 
 def _read(file: TextIO | None, ask: bool) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from provisioner.cli.common import (
     print_rows,
 )
 from provisioner.cli.nouns import add_changes_of_name
-from provisioner.errors import InvalidInput
+from provisioner.errors import InvalidInput, cause
 
 _COLUMNS = ("name", "url", "events", "enabled", "waiting", "last_delivery")
 _DELIVERIES = ("uid", "created_at", "event", "machine", "state", "attempts", "status", "error", "due_at")
@@ -209,7 +209,7 @@ def _secret(path: Path | None) -> dict[str, str]:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
-            f"the secret cannot be read: {error}", where="--secret-file", hint="check the file"
+            f"the secret cannot be read: {cause(error)}", where="--secret-file", hint="check the file"
         ) from error
     return {"secret": text.strip("\r\n")}
 

@@ -110,9 +110,11 @@ def parse_range(value: str | Mapping[str, str], cidr: str) -> AddressRange:
     found = AddressRange(normal_ip(start), normal_ip(end), kind)
     for ip in (found.start, found.end):
         if not contains(cidr, ip):
-            raise AddressOutsideSubnet(f"{ip} is not in {cidr}")
+            raise AddressOutsideSubnet(f"{ip} is not in {cidr}", hint="a range lies in its subnet's own network")
     if netaddr.IPAddress(found.start) > netaddr.IPAddress(found.end):
-        raise MalformedAddress(f"the range {found.start} to {found.end} ends before it starts")
+        raise MalformedAddress(
+            f"the range {found.start} to {found.end} ends before it starts", hint="write the lower address first"
+        )
     return found
 
 

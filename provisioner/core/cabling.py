@@ -8,6 +8,7 @@ from typing import Any
 import netaddr
 
 from provisioner.core.machineinput import NEXT, pointer
+from provisioner.core.names import few
 from provisioner.core.pools import Pool
 from provisioner.errors import AddressOutsideSubnet, AddressTaken, InvalidInput, ProvisionerError, UnknownReference
 
@@ -35,7 +36,7 @@ class Nets:
             version, _, last, name = self._spans[place - 1]
             if version == address.version and int(address) <= last:
                 return self.by_name[name]
-        known = ", ".join(f"{net.name} {net.cidr}" for net in list(self.by_name.values())[:5])
+        known = few([f"{net.name} {net.cidr}" for net in self.by_name.values()])
         raise AddressOutsideSubnet(f"no subnet contains {ip}" + (f"; known: {known}" if known else ""))
 
 

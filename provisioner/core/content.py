@@ -162,8 +162,9 @@ def check_profile(data: dict[str, Any], where: str, text: str = "") -> ProfileCo
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
+        said = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"]
         raise MalformedContent(
-            f"{key}: {first['msg']}",
+            f"{key}: {said}",
             where=place(where, text, str(first["loc"][0]) if first["loc"] else ""),
             hint=f"a profile has the keys {', '.join(ProfileContent.model_fields)}",
         ) from error

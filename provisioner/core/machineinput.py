@@ -11,7 +11,7 @@ from provisioner.core import fields
 from provisioner.core.addresses import normal_ip, normal_mac
 from provisioner.core.facts import SERIAL_CHARACTERS, serial_text, uuid_text
 from provisioner.core.localboot import check_way
-from provisioner.core.names import machine_name
+from provisioner.core.names import few, machine_name
 from provisioner.core.parameters import check_kernel_options, merged_parameters
 from provisioner.core.pointers import at
 from provisioner.errors import InvalidInput, MalformedContent
@@ -29,7 +29,7 @@ def read(raw: Any) -> dict[str, Any]:
     unknown = [str(key) for key in raw if key not in READERS]
     if unknown:
         raise MalformedContent(
-            f"a machine has no {', '.join(each[:40] for each in unknown[:5])}",
+            f"a machine has no {few([each[:40] for each in unknown])}",
             where=pointer(unknown[0][:40]),
             hint=f"it has {', '.join(READERS)}",
         )

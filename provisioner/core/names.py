@@ -1,6 +1,7 @@
 """What objects may be called."""
 
 import re
+from collections.abc import Sequence
 
 from provisioner.core.addresses import looks_like_mac
 from provisioner.errors import MalformedName
@@ -11,6 +12,13 @@ _TAG = re.compile(r"^[a-z0-9][a-z0-9._:-]{0,63}$")
 _PARAMETER = re.compile(r"^[a-z_][a-z0-9_]{0,63}$")
 TEMPLATE_KINDS = ("kickstart", "preseed", "autoinstall", "autoyast", "esxi", "ignition", "ipxe", "grub", "script")
 SNIPPETS = "snippets"
+FEW = 5
+"""So many names a message shows."""
+
+
+def few(names: Sequence[str]) -> str:
+    """The first ``FEW`` of the names, and whether there are more; who reads them reads at least one name further."""
+    return ", ".join(names[:FEW]) + (" and more" if len(names) > FEW else "")
 
 
 def machine_name(text: str) -> str:

@@ -1,7 +1,8 @@
 """What a body of machines would do, decided without I/O from what is there.
 
-A row that cannot be is refused with its reason and place, and does not keep the others from being looked at. The whole
-body is looked at as one change: two machines may swap their addresses in it.
+A row that cannot be is refused with its reason and place, and does not keep the others from being looked at. The
+whole body is looked at as one change: two machines may swap their names or addresses in it. A machine is who has the
+MAC, so two that swap their MACs are two that swap their names; serial numbers or UUIDs that say otherwise refuse that.
 """
 
 import hashlib
@@ -354,7 +355,10 @@ def _refuse_kept(
         return
     name = finder.machines[owner].known.name
     if what == "name":
-        raise NameTaken(f"there is a machine {name!r} already", where=place)
+        if owner not in after or after[owner]["name"] == value:
+            hint = "choose another, or rename that machine in the same body: names may change places"
+            raise NameTaken(f"there is a machine {name!r} already", where=place, hint=hint)
+        return
     if what == "mac":
         raise MacTaken(f"{value} belongs to machine {name}", where=place)
     if owner not in after or any(nic["ip"] == value for nic in after[owner]["interfaces"]):

@@ -46,6 +46,18 @@ def counted_macs(text: str, count: int) -> list[str]:
     return [normal_mac(f"{start + step:0{digits}x}") for step in range(count)]
 
 
+def following(name: str) -> str:
+    """The name after this one: its last number in the first label counted up, ``rack3-07.lab`` to ``rack3-08.lab``.
+
+    Empty for a name without a number in its first label.
+    """
+    host, dot, domain = name.partition(".")
+    found = re.search(r"([0-9]{1,9})([^0-9]*)$", host)
+    if found is None:
+        return ""
+    return f"{host[: found.start()]}{int(found[1]) + 1:0{len(found[1])}d}{found[2]}{dot}{domain}"
+
+
 def _numbers(text: str, pattern: str) -> list[str]:
     found: list[str] = []
     for part in text.split(","):

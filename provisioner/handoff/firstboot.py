@@ -3,11 +3,12 @@
 import shlex
 from collections.abc import Mapping
 
+from provisioner.handoff import none
 from provisioner.handoff.protocol import Settings
 from provisioner.handoff.tools import tool
 
 _SCRIPT = r"""#!/bin/sh
-# Hands this machine to @tool@ and tells Provisioner how that went. provisioner-handoff.service runs it at boot.
+# @purpose@ provisioner-handoff.service runs it at boot.
 #
 # Exit status: 0 done and reported, nothing is left of it; 1 not reported yet, run it again; 3 failed and reported: it
 # is run anew at the next boot, or by `systemctl restart provisioner-handoff.service`.
@@ -109,7 +110,7 @@ if [ ! -e "$result" ]; then
     sync
 fi
 read -r status code <"$result"
-say "the handoff to @tool@: $status (exit status $code), log in $log"
+say "@done@: $status (exit status $code), log in $log"
 report "$status" "$code" || exit 1
 if [ "$status" != ok ]; then
     echo "$unit" >"$reported"
@@ -133,14 +134,21 @@ def handoff_script(name: str, settings: Settings, urls: Mapping[str, str]) -> st
     chosen = tool(name)
     url = shlex.quote(urls["configured"])
     return (
-        _SCRIPT.replace("@tool@", chosen.name)
+        _SCRIPT.replace("@purpose@", _purpose(chosen.name), 1)
+        .replace("@done@", "the first boot" if chosen.name == none.name else f"the handoff to {chosen.name}", 1)
         .replace("@said@", _said(chosen.name))
         .replace("@url@", url, 1)
         .replace("@body@", chosen.body(settings).rstrip("\n"), 1)
     )
 
 
+def _purpose(name: str) -> str:
+    if name == none.name:
+        return "Tells Provisioner that this machine runs from its own disk."
+    return f"Hands this machine to {name} and tells Provisioner how that went."
+
+
 def _said(name: str) -> str:
-    if name == "none":
+    if name == none.name:
         return "the machine booted from its own disk; no configuration management is asked for (%s)"
     return f"the handoff to {name} ended with exit status %s"

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, case, delete, func, select, union_all
 from sqlalchemy.orm import Session
 
 from provisioner.core.addresses import AddressRange, contains, normal_ip
+from provisioner.core.names import FEW, few
 from provisioner.core.pools import BLOCK, Pool, blocks, number_of
 from provisioner.errors import AddressOutsideSubnet, AddressTaken, InvalidInput, NoAddressFree, TooMany
 from provisioner.services import objects
@@ -35,7 +36,7 @@ def containing(session: Session, ip: str) -> Subnet:
     for subnet in session.scalars(select(Subnet)):
         if contains(subnet.cidr, ip):
             return subnet
-    known = ", ".join(f"{subnet.name} {subnet.cidr}" for subnet in session.scalars(select(Subnet).limit(5)))
+    known = few([f"{subnet.name} {subnet.cidr}" for subnet in session.scalars(select(Subnet).limit(FEW + 1))])
     raise AddressOutsideSubnet(f"no subnet contains {ip}" + (f"; known: {known}" if known else ""), where="ip")
 
 

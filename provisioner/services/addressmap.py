@@ -21,8 +21,8 @@ MOST_BLOCKS = 256
 def window(site: Site, name: str, start: str = "") -> dict[str, Any]:
     """The ``WINDOW`` addresses around ``start``, or the subnet's first.
 
-    ``cells``: ``ip``, ``kind`` (used, free, spare: only by name, held, dynamic, reserved, own: the network's, conflict),
-    ``machine`` and ``note`` each.
+    ``cells``: ``ip``, ``kind`` (used, free, spare: only by name, held, dynamic, reserved, own: the
+    network's, conflict), ``machine`` and ``note`` each.
     ``blocks``: where the other windows begin and how many of their addresses are in use, for subnets of at most
     ``MOST_BLOCKS`` of them; ``previous`` and ``next`` are the neighbours' beginnings, or None. Raises NotFound,
     MalformedAddress, AddressOutsideSubnet.

@@ -17,12 +17,13 @@ from provisioner.errors import (
     BuildNotPossible,
     IllegalTransition,
     InputsChanged,
+    MediaMissing,
     NotFound,
     Protected,
     ProvisionerError,
 )
-from provisioner.services import dhcp, media
-from provisioner.services.lives import add_event, apply_trigger, latest_build, phase
+from provisioner.services import dhcp, media, objects, trees
+from provisioner.services.lives import add_event, apply_trigger, latest_build, lock, phase
 from provisioner.services.machines import find, secret_row
 from provisioner.services.resolve import BuildRequest, Gathered, gather, levels
 from provisioner.services.sealing import Made, Order, make, make_all
@@ -93,7 +94,7 @@ def _start_some(
 
 def _order(session: Session, name: str, wanted: BuildRequest) -> Order:
     machine = find(session, name)
-    _refuse_unfit(session, machine)
+    _refuse_unfit(session, machine, wanted.instead_of)
     gathered = gather(session, machine, wanted)
     return Order(gathered, _next_number(session, machine), tuple(secret.name for secret in machine.secrets))
 
@@ -105,13 +106,18 @@ def _start_made(site: Site, actor: Actor, name: str, wanted: BuildRequest, order
         dhcp.await_acknowledged(site, list(gathered.authoritative))
     with write(site.engine) as session:
         machine = find(session, name)
-        _refuse_unfit(session, machine)
+        replaced = lock(session, find_build(session, wanted.instead_of)) if wanted.instead_of is not None else None
+        _refuse_unfit(session, machine, wanted.instead_of)
         again = gather(session, machine, wanted)
         if (again.inputs, _next_number(session, machine)) != (gathered.inputs, number):
             changed = [key for key in gathered.inputs if again.inputs.get(key) != gathered.inputs[key]]
             raise InputsChanged(f"{', '.join(changed) or name} changed while the build was prepared")
         sealed = sealed_inputs(gathered, made, wanted)
+        before = build_snapshot(replaced) if replaced is not None else None
         build = _seal(session, site, machine, number, sealed, made.files, made.secrets)
+        if replaced is not None:
+            add_event(session, replaced, "cancelled", f"sealed again as build {number}", source=actor.origin)
+            record_build(session, actor, replaced, before)
         _armed(session, actor, build, f"profile {gathered.profile['name']}")
     return {
         "id": build.id,
@@ -141,10 +147,22 @@ def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> di
         sealed = dict(old.sealed) | {"repeats": old.number}
         for what, digest in sealed["media"].items():
             media.require(site, digest, f"the {what} of build {old.number}")
+        _require_tree(session, site, old)
         files = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, old)}
         build = _seal(session, site, machine, _next_number(session, machine), sealed, files, {})
         _armed(session, actor, build, f"repeats build {old.number}")
     return {"id": build.id, "machine": build.machine_name, "number": build.number, "state": "armed", "warnings": []}
+
+
+def _require_tree(session: Session, site: Site, old: Build) -> None:
+    """Its files name the tree by the distro's name, which may mean another by now."""
+    distro = old.sealed["distro"]
+    if distro and distro["tree"].startswith("/") and not trees.is_served(session, site, distro["name"], distro["tree"]):
+        raise MediaMissing(
+            f"the tree of build {old.number} is not served as {distro['name']} any more",
+            where=distro["tree"],
+            hint=f"`provisioner build start {old.machine_name}` makes a build from what there is",
+        )
 
 
 def _is_ours(subnet: Subnet) -> bool:
@@ -167,21 +185,40 @@ def _refuse_changed(machine: Machine, old: Build) -> None:
         )
 
 
-def preview(site: Site, name: str, request: BuildRequest | None = None) -> dict[str, str]:
-    """The files that a build started now would be sealed with, tokens masked. Raises what arming would raise."""
+def preview(site: Site, name: str, request: BuildRequest | None = None, *, number: int | None = None) -> dict[str, str]:
+    """The files that a build started now would be sealed with, tokens masked. Raises what arming would raise.
+
+    ``number`` is the build's, which stands in its files; the next one unless given.
+    """
     with read(site.engine) as session:
         machine = find(session, name)
         gathered = gather(session, machine, request or BuildRequest())
-        number = _next_number(session, machine)
+        number = _next_number(session, machine) if number is None else number
         secrets = tuple(secret.name for secret in machine.secrets)
-    return masked(site, make(site, gathered, number=number, secrets=secrets).files)
+    return masked(site, make(site, gathered, number=number, secrets=secrets).files, gathered.interfaces)
 
 
-def masked(site: Site, files: Mapping[str, str]) -> dict[str, str]:
-    """Sealed files as people may see them: our URLs filled in, tokens masked."""
-    values = {"boot_url": site.settings.boot, "media_url": site.settings.media}
+def masked(site: Site, files: Mapping[str, str], interfaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Sealed files as people may see them: our URLs filled in, tokens masked.
+
+    ``interfaces`` are those that the build was resolved with; the subnet of the first that is in one says the URLs.
+    """
+    values = _urls(site, next((each["subnet"] for each in interfaces if each["subnet"]), None))
     values |= dict.fromkeys(("answer_token", "event_token", "handoff_token"), MASKED_TOKEN)
     return {name: fill(text, values) for name, text in files.items()}
+
+
+def _urls(site: Site, subnet: str | None) -> dict[str, str]:
+    """The URLs under which machines of the subnet of this name reach us."""
+    settings = site.settings
+    with read(site.engine) as session:
+        found = None if subnet is None else objects.find(session, Subnet, subnet)
+        if found is None:
+            return {"boot_url": settings.boot, "media_url": settings.media}
+        return {
+            "boot_url": found.boot_url or settings.boot_in(found.cidr),
+            "media_url": found.media_url or settings.media_in(found.cidr),
+        }
 
 
 def explain(site: Site, name: str) -> dict[str, Any]:
@@ -221,7 +258,8 @@ def diff(site: Site, name: str | int, old: int | None = None, new: int | None = 
             {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, build)}
             for build in (earlier, later)
         ]
-    before, after = (masked(site, files) for files in texts)
+    sealed = (earlier.sealed, later.sealed)
+    before, after = (masked(site, files, told["interfaces"]) for files, told in zip(texts, sealed, strict=True))
     lines: list[str] = []
     for file in sorted({*before, *after}):
         lines += difflib.unified_diff(
@@ -304,14 +342,22 @@ def build_secret_row(build_id: int, name: str) -> str:
     return f"secret:{build_id}:{name}"
 
 
-def _refuse_unfit(session: Session, machine: Machine) -> None:
+def _refuse_unfit(session: Session, machine: Machine, instead_of: int | None = None) -> None:
     if machine.protected:
-        raise Protected(f"{machine.name} is protected: no build, no wipe")
+        hint = f"if you are sure: `provisioner machine edit {machine.name} --no-protected`"
+        raise Protected(f"{machine.name} is protected: no build, no wipe", hint=hint)
     if machine.state == MachineState.RETIRED:
         raise IllegalTransition(
             f"{machine.name} is retired", hint=f"`provisioner machine edit {machine.name} --no-retired`"
         )
     build = latest_build(session, machine)
+    if build is not None and build.id == instead_of and phase(build) is Phase.ARMED:
+        return
+    if instead_of is not None:
+        raise IllegalTransition(
+            f"the build of {machine.name} that was to be sealed again is not armed any more",
+            hint=f"see `provisioner build show {machine.name}`",
+        )
     if build is not None and phase(build) in RUNNING:
         raise IllegalTransition(
             f"{machine.name} already has build {build.number}, which is {build.state}",
@@ -336,7 +382,10 @@ def _seal(
     last = latest_build(session, machine)
     if last is not None and phase(last) not in ENDED:
         # It waits for its handoff's report; the machine is about to be wiped, so none will come.
+        is_told = phase(last) is Phase.ARMED  # one that is sealed again: the caller tells why it ended
         apply_trigger(session, last, Trigger.CANCEL, f"build {number} was armed")
+        if not is_told:
+            add_event(session, last, "cancelled", f"build {number} was armed")
     build = Build(
         machine_id=machine.id,
         machine_name=machine.name,

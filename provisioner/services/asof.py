@@ -109,13 +109,6 @@ def shown(site: Site, kind: str, name: str, at: str | datetime) -> dict[str, Any
         return then.told(state) | {"revision": f"{state.object_id}.{state.id}"}
 
 
-def changed_by(site: Site, kind: str, name: str, at: str | datetime) -> dict[str, Any]:
-    """The revision that made the object what it was then: ``id``, ``at``, ``actor`` and ``reason``."""
-    with read(site.engine) as session:
-        state = _then(session, at).named(kind, name)
-        return {"id": state.id, "at": _iso(state.at), "actor": state.actor, "reason": state.reason}
-
-
 def diff(site: Site, kind: str, name: str, old: str | datetime, new: str | datetime) -> list[dict[str, Any]]:
     """What changed on an object between two moments, as `core.differences` tells it; renames are followed.
 
@@ -148,7 +141,7 @@ def render(site: Site, name: str, at: str | datetime, request: BuildRequest | No
                 "source": "build",
                 "build": build.number,
                 "because": because,
-                "files": masked(site, files),
+                "files": masked(site, files, build.sealed["interfaces"]),
             }
         number = _builds_by(session, state, first, names, then.at) + 1
         gathered = _gathered(then, state, request or BuildRequest())
@@ -157,7 +150,12 @@ def render(site: Site, name: str, at: str | datetime, request: BuildRequest | No
     because = "it had no build then: rendered from the machine, profile, subnets, templates and media of that moment"
     if request is not None:
         because = "rendered from the machine, profile, subnets, templates and media of that moment"
-    return told | {"source": "revisions", "build": None, "because": because, "files": masked(site, made.files)}
+    return told | {
+        "source": "revisions",
+        "build": None,
+        "because": because,
+        "files": masked(site, made.files, gathered.interfaces),
+    }
 
 
 def _then(session: Session, at: str | datetime) -> _Then:

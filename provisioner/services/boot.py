@@ -245,7 +245,7 @@ def _open_attempt(session: Session, site: Site, request: BootRequest, mac: str, 
         source=request.source,
         addresses=sorted({*world.assigned, request.source}),
         boot_url=_told_url(site, subnet.boot_url, request.boot_url),
-        media_url=subnet.media_url or site.settings.media,
+        media_url=subnet.media_url or site.settings.media_in(subnet.cidr),
     )
     # The disk was touched by an attempt that somebody let go on from; this one starts anew.
     build.disk_touched = False

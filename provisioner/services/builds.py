@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from provisioner.core.lifecycle import ENDED, Phase, Trigger
+from provisioner.core.progress import BEFORE_SCRIPT, NO_SIGNS
 from provisioner.core.waiting import waits_for
 from provisioner.errors import IllegalTransition, NotFound, TooMany
 from provisioner.services import lastgood
@@ -45,7 +46,7 @@ def sealed(site: Site, name: str | int, number: int | None = None) -> dict[str, 
     with read(site.engine) as session:
         build = find_build(session, name, number)
         files = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, build)}
-        return {"inputs": build.sealed, "files": masked(site, files)}
+        return {"inputs": build.sealed, "files": masked(site, files, build.sealed["interfaces"])}
 
 
 def log(site: Site, name: str | int, number: int | None = None) -> list[dict[str, Any]]:
@@ -81,26 +82,34 @@ def place(site: Site, build_id: int) -> tuple[str, int]:
         return build.machine.name, build.number
 
 
-def refuse_hasty(site: Site, actor: Actor) -> None:
-    """Raise TooMany if this actor armed `builds_per_minute` builds within a minute: a loop gone wrong wipes disks."""
+def refuse_hasty(site: Site, actor: Actor, count: int = 1) -> None:
+    """Raise TooMany if with ``count`` more this actor armed over `builds_per_minute` builds within a minute: a loop
+    gone wrong wipes disks.
+    """
     most = site.settings.builds_per_minute
+    if count > most:
+        raise TooMany(
+            f"{count} builds are more than the {most} that one may arm within a minute, each of which wipes a machine",
+            hint="build them in parts, or raise `builds_per_minute` if that is meant",
+        )
     armed = (
         select(Revision.at)
         .where(Revision.actor == actor.who, Revision.kind == "build", Revision.action == "add")
         .order_by(Revision.id.desc())
-        .offset(most - 1)
+        .offset(most - count)
         .limit(1)
     )
     with read(site.engine) as session:
         first = session.scalar(armed)
-    if first is not None:
-        seconds = 60 - (now() - first).total_seconds()
-        if seconds > 0:
-            raise TooMany(
-                f"{actor.who} armed {most} builds within a minute, each of which wipes a machine",
-                hint="wait, or raise `builds_per_minute` if that is meant",
-                retry_after=round(seconds) + 1,
-            )
+    seconds = 0.0 if first is None else 60 - (now() - first).total_seconds()
+    if seconds > 0:
+        before = f"{most - count + 1} builds" if count > 1 else f"{most} builds"
+        further = f"; {count} more are over {most}" if count > 1 else ""
+        raise TooMany(
+            f"{actor.who} armed {before} within a minute, each of which wipes a machine{further}",
+            hint="wait, or raise `builds_per_minute` if that is meant",
+            retry_after=round(seconds) + 1,
+        )
 
 
 def cancel(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
@@ -175,7 +184,8 @@ def views(session: Session, found: Sequence[Build]) -> list[dict[str, Any]]:
 
 def _view(build: Build, events: list[Event]) -> dict[str, Any]:
     # Installers ask DHCP and TFTP too; once the machine has its script, that says nothing about what it waits for.
-    telling = [each for each in events if phase(build) is Phase.ARMED or each.kind not in {"dhcp", "loader"}]
+    passing = NO_SIGNS if phase(build) is Phase.ARMED else (*NO_SIGNS, *BEFORE_SCRIPT)
+    telling = [each for each in events if each.kind not in passing]
     last = telling[-1] if telling else None
     halted = last.message if last is not None and last.kind == "halt" else ""
     return {

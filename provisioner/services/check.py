@@ -1,8 +1,9 @@
 """`provisioner check`: one function a finding, each with what is wrong, why it matters, and the remedy."""
 
+import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,6 +32,7 @@ from provisioner.services import (
 from provisioner.services import loaders as localdisk
 from provisioner.services.keys import Keys
 from provisioner.services.site import Site
+from provisioner.settings import address_in
 from provisioner.store import schema
 from provisioner.store.engine import read
 from provisioner.store.models import Distro, Image, Machine, Profile, Subnet
@@ -51,13 +53,16 @@ class Finding:
     remedy: str
 
 
-def run(site: Site, *, templates: bool = False) -> list[Finding]:
-    """All findings, errors first. A check that itself fails is a finding too.
+def run(
+    site: Site, *, templates: bool = False, only: Sequence[Callable[[Site], Iterator[Finding]]] | None = None
+) -> list[Finding]:
+    """All findings, errors first, or those of some of `CHECKS`. A check that itself fails is a finding too.
 
     ``templates``: what every profile renders is validated too.
     """
+    checks = CHECKS if only is None else only
     findings: list[Finding] = []
-    for check in (*CHECKS, rendered) if templates else CHECKS:
+    for check in (*checks, rendered) if templates else checks:
         try:
             findings += check(site)
         except ProvisionerError as error:
@@ -97,13 +102,18 @@ def urls(site: Site) -> Iterator[Finding]:
         subnets = list(session.scalars(select(Subnet)))
     for subnet in subnets:
         for key, url in (
-            ("boot_url", subnet.boot_url or site.settings.boot),
-            ("media_url", subnet.media_url or site.settings.media),
+            ("boot_url", subnet.boot_url or site.settings.boot_in(subnet.cidr)),
+            ("media_url", subnet.media_url or site.settings.media_in(subnet.cidr)),
         ):
             if _is_loopback(url) and not contains("127.0.0.0/8", subnet.cidr.split("/")[0]):
-                what = f"machines in subnet {subnet.name} are told {key} {url}"
-                remedy = f"set {key}, or provisioner subnet edit {subnet.name} --{key.replace('_', '-')} URL"
-                yield Finding("error", what, "a machine that asks its own loopback gets no answer", remedy)
+                ours = address_in(subnet.cidr) or "ADDRESS"
+                option = f"--{key.replace('_', '-')} http://{ours}:{urlsplit(url).port}"
+                yield Finding(
+                    "error",
+                    f"machines in subnet {subnet.name} are told {key} {url}",
+                    "a machine that asks its own loopback gets no answer",
+                    f"provisioner subnet edit {subnet.name} {option}; or set {key}, for all subnets",
+                )
 
 
 def subnets(site: Site) -> Iterator[Finding]:
@@ -144,7 +154,8 @@ def dhcp_server(site: Site) -> Iterator[Finding]:
         machines = session.query(Machine).count() if names else 0
     if not names:
         return
-    if shutil.which("dnsmasq") is None:
+    # A plain user's PATH leaves out where daemons are; whoever starts dnsmasq looks there too.
+    if shutil.which("dnsmasq", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
         why = f"nobody answers DHCP in {', '.join(names)}"
         yield Finding("error", "dnsmasq is not installed", why, "apt install dnsmasq-base")
     elif not dhcp.acknowledged(site):
@@ -224,8 +235,8 @@ def imported_trees(site: Site) -> Iterator[Finding]:
             remedy = f"import it again under another name, or provisioner distro edit {name} --tree URL|DIR"
             yield Finding("error", f"the tree of distro {name} is gone: {tree}", why, remedy)
     for name, path in trees.all_kept(site):
-        why = f"it stays for builds that were sealed with {name}, and takes room"
-        remedy = f"when none needs it: rm -r {path}"
+        why = f"no build under way needs it; it takes room, and `build repeat` of one sealed with {name} would want it"
+        remedy = f"if none is to be repeated: rm -r {path}"
         yield Finding("warning", f"the tree of the removed distro {name} is kept", why, remedy)
 
 

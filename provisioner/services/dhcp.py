@@ -154,7 +154,7 @@ def _lives(pid: int) -> bool:
 
 
 def _subnet(site: Site, subnet: Subnet, default_tftp: str) -> DhcpSubnet:
-    boot_url = subnet.boot_url or site.settings.boot
+    boot_url = subnet.boot_url or site.settings.boot_in(subnet.cidr)
     everywhere = {"0.0.0.0", "::"}  # noqa: S104
     tftp = default_tftp if default_tftp not in everywhere else _host(boot_url)
     boot_host, boot_port = bind_address(site.settings.boot_bind)

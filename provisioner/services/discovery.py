@@ -141,9 +141,14 @@ def _fill(session: Session, row: Discovery, sighting: Sighting, found: Sequence[
     session.flush()
 
 
+def made_name(mac: str) -> str:
+    """What `register` calls a machine with this MAC, in normal form, until somebody gives it a name."""
+    return f"{_MADE}{mac.replace(':', '')}"
+
+
 def _register(session: Session, sighting: Sighting, subnet: str) -> bool:
     """Make it a machine that waits for its profile; not when the name that its MAC gives is somebody else's."""
-    name = f"{_MADE}{sighting.mac.replace(':', '')}"
+    name = made_name(sighting.mac)
     if objects.find(session, Machine, name) is not None or (session.scalar(_made()) or 0) >= MOST_ROWS:
         return False
     fields = {"serial": sighting.facts.serial, "uuid": sighting.facts.uuid}

@@ -65,7 +65,7 @@ def _first_mac(machine: Machine) -> str:
 
 
 def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, address: str) -> list[dict[str, str]]:
-    boot_url = (subnet.boot_url if subnet else "") or site.settings.boot
+    boot_url = _boot_url(site, subnet)
     if subnet is None:
         dhcp = "no subnet of ours: whatever DHCP server answers there decides"
     elif subnet.dhcp == "authoritative":
@@ -82,6 +82,10 @@ def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, ad
         {"hop": "first script", "what": f"{boot_url}/boot/ipxe"},
         {"hop": "script", "what": f"{boot_url}/boot/ipxe/{mac}?platform={kind.platform}"},
     ]
+
+
+def _boot_url(site: Site, subnet: Subnet | None) -> str:
+    return site.settings.boot if subnet is None else subnet.boot_url or site.settings.boot_in(subnet.cidr)
 
 
 def _script_hops(decision: BootDecision, media: dict[str, str]) -> list[dict[str, str]]:
@@ -105,7 +109,7 @@ def _local_hops(site: Site, kind: Firmware, subnet: Subnet | None, chosen: Way) 
         return [{"hop": "local boot", "what": f"{chosen.name}: {chosen.bios}"}]
     hops = [{"hop": "local boot", "what": f"{chosen.name}: {chosen.uefi}"}]
     if chosen.loader is not None:
-        boot_url = (subnet.boot_url if subnet else "") or site.settings.boot
+        boot_url = _boot_url(site, subnet)
         there = loaders.find(site, chosen.loader) is not None
         missing = "" if there else "   (it is not there: see `provisioner check`; the firmware's next boot device then)"
         hops.append({"hop": "loader", "what": loader_url(boot_url, chosen.loader) + missing})

@@ -47,3 +47,18 @@ def translated(path: Path) -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise StorageFull(f"no space is left for {path}") from error
         raise Unavailable(f"{path}: {error.strerror or error}", hint="check the directory's owner and mode") from error
+
+
+class Held:
+    """A file that is open for as long as somebody holds this; one without a name is gone then."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __del__(self) -> None:
+        os.close(self._handle)
+
+    @property
+    def path(self) -> Path:
+        """Where this process may read it."""
+        return Path(f"/proc/self/fd/{self._handle}")

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from provisioner.core.choices import ARCHES, IMAGE_FORMATS, IMAGE_KINDS
 from provisioner.core.firmware import family_of
-from provisioner.core.names import object_name
+from provisioner.core.names import few, object_name
 from provisioner.core.versions import newest
 from provisioner.errors import BuildNotPossible, InvalidInput, StillInUse
-from provisioner.services import media, objects, trees
+from provisioner.services import media, objects, treeneeds, trees
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import is_dry_run, read, write
 from provisioner.store.models import Distro, Image, Profile
@@ -68,6 +68,7 @@ def add_distro(
     files = _further(site, {role: getattr(given, role) for role in FILE_ROLES}, progress)
     with write(site.engine) as session:
         objects.refuse_taken(session, Distro, name)
+        treeneeds.refuse_other_tree(session, site, name, tree)
         distro = Distro(name=name, os=given.os, os_version=given.version, arch=given.arch, tree=tree)
         distro.kernel_sha256, distro.kernel_name = kernel.sha256, kernel.name
         distro.initrd_sha256, distro.initrd_name = initrd.sha256, initrd.name
@@ -91,7 +92,8 @@ def edit_distro(
 ) -> dict[str, Any]:
     """Change os, version, kernel, initrd, tree, iso or rootfs; an empty tree, iso or rootfs takes it away.
 
-    Sealed builds keep the files they were sealed with.
+    Sealed builds keep the files they were sealed with. Raises StillInUse for another tree while a build that has not
+    ended installs from one on this host.
     """
     stored = {key: media.ingest(site, change[key], key, progress) for key in ("kernel", "initrd") if change.get(key)}
     further = {role: change[role] for role in FILE_ROLES if role in change}
@@ -105,6 +107,7 @@ def edit_distro(
         distro.os_version = change.get("version") or distro.os_version
         if "tree" in change:
             distro.tree = _tree(change["tree"])
+            treeneeds.refuse_other_tree(session, site, name, distro.tree)
         for key, file in stored.items():
             setattr(distro, f"{key}_sha256", file.sha256)
             setattr(distro, f"{key}_name", file.name)
@@ -175,7 +178,9 @@ def rename(
         _refuse_used(session, model, name)
         before = snapshot(thing)
         objects.refuse_taken(session, model, object_name(new_name))
-        _keep_tree(site, thing)
+        if isinstance(thing, Distro):
+            treeneeds.refuse_other_tree(session, site, new_name, thing.tree)
+        _keep_tree(session, site, thing)
         thing.name = new_name
         return objects.save(session, actor, thing, before)
 
@@ -186,13 +191,13 @@ def remove(site: Site, actor: Actor, model: type[Installable], name: str, *, exp
         thing = objects.get(session, model, name)
         objects.expect(thing, expect)
         _refuse_used(session, model, name)
-        _keep_tree(site, thing)
+        _keep_tree(session, site, thing)
         objects.remove(session, actor, thing)
 
 
-def _keep_tree(site: Site, thing: Installable) -> None:
+def _keep_tree(session: Session, site: Site, thing: Installable) -> None:
     if isinstance(thing, Distro) and not is_dry_run(site.engine):
-        trees.keep_for_builds(site, thing.name, thing.tree)
+        trees.keep_for_builds(session, site, thing.name, thing.tree)
 
 
 def show(site: Site, model: type[Installable], name: str) -> dict[str, Any]:
@@ -226,8 +231,9 @@ def newest_fit(
     fits = [each for each in shown if _fits(each, selector)]
     if not fits:
         wanted = " ".join(f"{key} {value}" for key, value in selector.items())
+        how = "`provisioner distro import ISO`, or " if kind == objects.KIND[Distro] else ""
         raise BuildNotPossible(
-            f"no {kind} fits {wanted}", where=where, hint=f"register one: `provisioner {kind} add --help`"
+            f"no {kind} fits {wanted}", where=where, hint=f"register one: {how}`provisioner {kind} add --help`"
         )
     return newest(fits, lambda each: each["version"])
 
@@ -268,4 +274,4 @@ def _refuse_used(session: Session, model: type[Installable], name: str) -> None:
     rows = session.execute(select(Profile.name, column).where(column.is_not(None))).all()
     users = [profile for profile, selector in rows if (selector or {}).get("name") == name]
     if users:
-        raise StillInUse(f"{objects.KIND[model]} {name} is named by profile {', '.join(users[:5])}")
+        raise StillInUse(f"{objects.KIND[model]} {name} is named by profile {few(users)}")

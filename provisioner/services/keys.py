@@ -58,6 +58,9 @@ def _load(path: Path) -> bytes:
     try:
         text = path.read_text().strip()
         key = bytes.fromhex(text)
+    except PermissionError as error:
+        hint = "run this as the user who owns it, for example with sudo; only that user may work with this installation"
+        raise KeyUnusable(f"the key {path} belongs to another user", hint=hint) from error
     except (OSError, ValueError) as error:
         raise KeyUnusable(f"the key {path} cannot be used: {error}") from error
     if len(key) != _KEY_BYTES:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, selectinload
 
 from provisioner.core.lifecycle import MachineState
-from provisioner.errors import InvalidInput
+from provisioner.errors import InvalidInput, TooLarge
 from provisioner.services import nouns, objects, records
 from provisioner.services.machines import view
 from provisioner.services.paging import Asked, Column, Order, asked, fetch, paged, refuse_unknown
@@ -66,6 +66,37 @@ def machines(
             )
         order = Order(_ORDERS[page.sort.removeprefix("-")], page.sort.startswith("-"))
         return fetch(session, query, order, page, _views)
+
+
+def count(site: Site, most: int | None = None, **filters: Any) -> int:
+    """How many machines the filters of `machines` choose; raises as that does.
+
+    With ``most``, one more than that stands for all beyond: counting those of a frequent word looks at each of them.
+    """
+    with read(site.engine) as session:
+        if most is None:
+            return session.scalar(_chosen(session, func.count(), filters)) or 0
+        some = _chosen(session, Machine.id, filters).limit(most + 1).subquery()
+        return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def names(site: Site, most: int, **filters: Any) -> list[str]:
+    """The names of the machines that the filters of `machines` choose, in order. Raises TooLarge for more than most."""
+    with read(site.engine) as session:
+        found = list(session.scalars(_chosen(session, Machine.name, filters).order_by(Machine.name).limit(most + 1)))
+        if len(found) > most:
+            total = session.scalar(_chosen(session, func.count(), filters))
+            raise TooLarge(f"{total} machines are more than {most} at a time", hint="narrow the filter, do it in parts")
+        return found
+
+
+def _chosen(session: Session, what: Any, filters: Mapping[str, Any]) -> Select[Any]:
+    """A query of the machines that the filters choose, without an order."""
+    refuse_unknown("machines", filters, _FILTERS)
+    wanted = list(_conditions(session, asked("machines", 1, None, "name", filters, tuple(_ORDERS)).filters))
+    few = _few(session, wanted)
+    query = select(what).select_from(Machine)
+    return query.where(*(each.holds for each in wanted), *([] if few is None else [Machine.id.in_(few)]))
 
 
 def page(

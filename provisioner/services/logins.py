@@ -129,7 +129,12 @@ def prove(site: Site, user: object, password: object, source: str) -> tuple[Atte
         attempt = _count(site, attempt)
         with read(site.engine) as session:
             found = objects.find(session, User, attempt.user)
-        is_right = passwords.right(found.password_hash if found else None, attempt.password)
+            stored = session.scalars(select(User.password_hash)).all()
+        is_right = passwords.right(
+            found.password_hash if found else None,
+            attempt.password,
+            [each for each in stored if passwords.outdated(each)],
+        )
     if found is None or not is_right or not _active(found, now()):
         _failed(attempt, "unknown user" if found is None else "disabled or expired" if is_right else "wrong password")
         raise _wrong()
@@ -275,7 +280,7 @@ def forgive(session: Session, attempt: Attempt) -> None:
 def _rehash(session: Session, person: User, anew: str, attempt: Attempt) -> None:
     before = snapshot(person)
     person.password_hash = anew
-    why = "the same password, hashed with the parameters in force"
+    why = "the same password, hashed as new ones are"
     objects.save(session, Actor(person.name, f"login ({attempt.source})", reason=why), person, before)
 
 

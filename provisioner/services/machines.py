@@ -152,7 +152,8 @@ def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) ->
         machine = find(session, name)
         objects.expect(machine, expect)
         if machine.protected:
-            raise Protected(f"{machine.name} is protected")
+            hint = f"if you are sure: `provisioner machine edit {machine.name} --no-protected`"
+            raise Protected(f"{machine.name} is protected", hint=hint)
         build = latest_build(session, machine)
         if build is not None and phase(build) in RUNNING:
             raise StillInUse(f"{machine.name} is being built", hint=f"`provisioner build cancel {machine.name}` first")

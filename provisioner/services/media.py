@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from typing import BinaryIO
 
 from provisioner.errors import InvalidInput, MediaMissing
 from provisioner.services import fetching
-from provisioner.services.files import sync_directory, translated
+from provisioner.services.files import Held, sync_directory, translated
 from provisioner.services.site import Site
+from provisioner.store.engine import is_dry_run
 
 _CHUNK = 1 << 20
 Progress = Callable[[int, int | None], None]
@@ -31,7 +33,10 @@ class Stored:
 
 
 def path_of(site: Site, sha256: str) -> Path:
-    """Where the store keeps the file of this SHA-256."""
+    """Where the store keeps the file of this SHA-256, or would after what is rehearsed."""
+    pretended = site.pretended.get(sha256)
+    if pretended is not None:
+        return pretended.path
     return site.media_dir / "sha256" / sha256[:2] / sha256
 
 
@@ -51,14 +56,33 @@ def ingest(site: Site, source: str, where: str, progress: Progress | None = None
     """Copy a file or a URL (http, https) into the store; ``most`` is what a URL may give, in bytes.
 
     Raises MediaMissing if it cannot be had, InvalidInput for another kind of URL, StorageFull. A partial copy is
-    never visible.
+    never visible. A rehearsal reads the file and leaves nothing.
     """
     name = Path(_path(source, where)).name or "file"
     directory = site.media_dir / "sha256"
     with translated(directory):
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     with _opened(source, where, most) as (stream, total):
+        if is_dry_run(site.engine):
+            return _pretend(site, stream, name, total, progress)
         return _store(site, stream, name, total, progress)
+
+
+def _pretend(
+    site: Site, stream: BinaryIO | fetching.Body, name: str, total: int | None, progress: Progress | None
+) -> Stored:
+    with translated(site.media_dir):
+        if isinstance(stream, fetching.Body):
+            with tempfile.TemporaryFile(dir=site.media_dir) as fetched:
+                digest, size = _copied(stream, fetched, name, total, progress)
+                fetched.flush()
+                held = Held(os.dup(fetched.fileno()))
+        else:
+            with Path(os.devnull).open("wb") as nowhere:
+                digest, size = _copied(stream, nowhere, name, total, progress)
+            held = Held(os.dup(stream.fileno()))
+    site.pretended[digest] = held
+    return Stored(digest, size, name)
 
 
 def _path(source: str, where: str) -> str:
@@ -76,28 +100,36 @@ def _store(
     site: Site, stream: BinaryIO | fetching.Body, name: str, total: int | None, progress: Progress | None
 ) -> Stored:
     incoming = site.media_dir / f".incoming-{os.getpid()}-{os.urandom(4).hex()}"
-    digest, size = hashlib.sha256(), 0
     try:
         with translated(incoming), incoming.open("xb") as file:
-            while chunk := stream.read(_CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-                if progress is not None:
-                    progress(size, total)
+            digest, size = _copied(stream, file, name, total, progress)
             os.fchmod(file.fileno(), 0o644)
             file.flush()
             os.fsync(file.fileno())
-        if total is not None and size != total:
-            raise MediaMissing(f"{name}: {size} of {total} bytes arrived", hint="try again")
-        path = path_of(site, digest.hexdigest())
+        path = path_of(site, digest)
         with translated(path):
             path.parent.mkdir(mode=0o755, exist_ok=True)
             incoming.replace(path)
             sync_directory(path.parent)
     finally:
         incoming.unlink(missing_ok=True)
-    return Stored(digest.hexdigest(), size, name)
+    return Stored(digest, size, name)
+
+
+def _copied(
+    stream: BinaryIO | fetching.Body, file: BinaryIO, name: str, total: int | None, progress: Progress | None
+) -> tuple[str, int]:
+    """SHA-256 and bytes of all that the stream gave. Raises MediaMissing if some did not arrive."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := stream.read(_CHUNK):
+        file.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+        if progress is not None:
+            progress(size, total)
+    if total is not None and size != total:
+        raise MediaMissing(f"{name}: {size} of {total} bytes arrived", hint="try again")
+    return digest.hexdigest(), size
 
 
 @contextmanager

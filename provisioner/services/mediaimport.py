@@ -11,8 +11,8 @@ from typing import Any
 
 from provisioner.core.mediatree import Answers, Medium, identify, is_elsewhere
 from provisioner.core.names import object_name
-from provisioner.errors import BuildNotPossible, InvalidInput, MediaMissing, NameTaken
-from provisioner.services import installables, localtrees, media, objects, remotetree, trees
+from provisioner.errors import BuildNotPossible, InvalidInput, MediaMissing, NameTaken, StillInUse
+from provisioner.services import installables, localtrees, media, objects, remotetree, treeneeds, trees
 from provisioner.services.site import Actor, Site
 from provisioner.services.unpacking import MOST_ENTRIES, Progress, Written, unpacking
 from provisioner.store.engine import read, write
@@ -86,6 +86,7 @@ def add_from_url(
     stored = {role: _ingested(site, None, role, path, medium, progress) for role, path in pair}
     with write(site.engine) as session:
         objects.refuse_taken(session, Distro, name)
+        treeneeds.refuse_other_tree(session, site, name, tree)
         return objects.save(session, actor, _distro(name, medium, stored, tree), None), medium
 
 
@@ -96,7 +97,8 @@ def _wanted_sha256(text: str) -> str:
     return text.lower()
 
 
-def _refuse_taken(site: Site, name: str) -> None:
+def _refuse_taken(site: Site, name: str, tree: str | None = None) -> None:
+    """Raise NameTaken, and StillInUse if the name may not come to mean this tree; None is not known yet."""
     object_name(name)
     with read(site.engine) as session:
         if objects.find(session, Distro, name) is not None:
@@ -104,6 +106,8 @@ def _refuse_taken(site: Site, name: str) -> None:
                 f"there is a distro {name!r} already",
                 hint=f"see `provisioner distro show {name}`; to import another beside it give --name",
             )
+        if tree is not None:
+            treeneeds.refuse_other_tree(session, site, name, tree)
 
 
 def _from_directory(
@@ -150,7 +154,7 @@ def _from_image(
             )
         found = process.found()
         medium = _identified(source, found.files, found.texts, found.label, answers)
-        _refuse_taken(site, name or medium.name)
+        _refuse_taken(site, name or medium.name, str(trees.path_of(site, digest)) if medium.tree else "")
         paths = None if medium.tree else medium.needed
         trees.require_space(site, _needed(medium, found.files, found.stored, found.size if medium.iso else 0))
         total = found.stored if paths is None else sum(found.files[path] for path in paths)
@@ -217,9 +221,10 @@ def _register(
         try:
             with write(site.engine) as session:
                 objects.refuse_taken(session, Distro, name)
+                treeneeds.refuse_other_tree(session, site, name, tree)
                 view = objects.save(session, actor, _distro(name, medium, stored, tree), None)
-        except NameTaken:
-            trees.clean(site)  # somebody else's import of that name was faster: the tree has no distro
+        except (NameTaken, StillInUse):
+            trees.clean(site)  # the tree has no distro
             raise
     return Imported(view, medium, found.sha256, found.written, fitting(site, name))
 

@@ -23,9 +23,11 @@ from provisioner.errors import (
     InventoryFailed,
     MalformedContent,
     ProgramMissing,
+    ProvisionerError,
     TooLarge,
+    cause,
 )
-from provisioner.services import plans, quarantine
+from provisioner.services import netboxplans, plans, quarantine
 from provisioner.services.site import Actor, Site
 from provisioner.settings import NetBox
 from provisioner.store.engine import read, write
@@ -45,12 +47,14 @@ Progress = Callable[[int, int], None]
 
 
 def plan(site: Site, actor: Actor, progress: Progress | None = None) -> dict[str, Any]:
-    """What a sync would do: a plan as of `plans.plan`, for `apply`.
+    """What a sync would do: a plan as of `plans.plan`, for `apply`, with ``ids`` instead of ``id``.
 
-    Its ``refused`` are devices that contradict what is here; they stay as they are, the others can be applied. Besides:
-    ``left_out`` (``id``, ``name``, ``reason``: devices that are no machines), ``notes``, and ``missing``: machines from
-    NetBox that it no longer has. ``progress`` hears how many devices of how many were read. Raises InvalidSettings,
-    InventoryFailed, TooLarge, ProgramMissing.
+    More devices than one plan takes make several (``parts``, each with its ``id`` and how many ``machines``), each of
+    which is applied whole; those that swap names or addresses are in one of them. Its ``refused`` are devices that
+    contradict what is here; they stay as they are, the others can be applied. Besides: ``left_out`` (``id``, ``name``,
+    ``reason``: devices that are no machines), ``notes``, and ``missing``: machines from NetBox that it no longer has.
+    ``progress`` hears how many devices of how many were read. Raises InvalidSettings, InventoryFailed, TooLarge,
+    ProgramMissing.
     """
     client = _client(site)
     client.version()
@@ -58,7 +62,7 @@ def plan(site: Site, actor: Actor, progress: Progress | None = None) -> dict[str
     seen = {core.inventory_of(each.id) for each in found.left_out} | {each["inventory"] for each in found.machines}
     if not seen:
         _refuse_nothing(site)
-    planned = _without_refused(site, actor, found.machines)
+    planned = netboxplans.planned(site, actor, found.machines)
     besides = {"left_out": [vars(each) for each in found.left_out], "notes": found.notes}
     return planned | besides | {"missing": _missing(site, seen)}
 
@@ -66,28 +70,23 @@ def plan(site: Site, actor: Actor, progress: Progress | None = None) -> dict[str
 def apply(
     site: Site, actor: Actor, planned: Mapping[str, Any], progress: plans.Progress | None = None
 ) -> dict[str, Any]:
-    """Do what `plan` answered, whole or not at all, and flag the machines that NetBox no longer has.
+    """Do what `plan` answered, each of its plans whole or not at all, and flag the machines that NetBox no longer has.
 
-    Answers as `plans.apply` does, with the names that are ``flagged``. Raises Stale if the world changed since.
+    Answers ``created``, ``changed`` and ``unchanged`` as `plans.apply` does, and the names that are ``flagged``. Raises
+    Stale if the world changed since; the hint says how many of several plans were applied by then.
     """
     done: dict[str, Any] = {"created": [], "changed": [], "unchanged": 0}
-    if planned["id"] is not None:
-        done = plans.apply(site, actor, plan_id=planned["id"], progress=progress)
+    for number, part in enumerate(planned["parts"]):
+        try:
+            some = plans.apply(site, actor, plan_id=part["id"], progress=progress)
+        except ProvisionerError as error:
+            if number:
+                error.hint = (
+                    f"{number} of {len(planned['parts'])} plans were applied, each whole; sync again for the rest"
+                )
+            raise
+        done = {key: done[key] + some[key] for key in done}
     return done | {"flagged": _flag(site, planned["missing"])}
-
-
-def _without_refused(site: Site, actor: Actor, machines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The plan of those machines that can be, with the refusals of the others: one odd device does not stop all."""
-    refused: list[dict[str, Any]] = []
-    rest = list(machines)
-    while rest:
-        planned = plans.plan(site, actor, rest)
-        if not planned["refused"]:
-            return planned | {"machines": len(machines), "refused": refused}
-        refused += [each | {"inventory": rest[each["index"]]["inventory"]} for each in planned["refused"]]
-        bad = {each["index"] for each in planned["refused"]}
-        rest = [each for index, each in enumerate(rest) if index not in bad]
-    return {"id": None, "machines": len(machines), "created": [], "changed": [], "refused": refused, "unchanged": 0}
 
 
 def _missing(site: Site, seen: Collection[str]) -> list[str]:
@@ -169,8 +168,9 @@ def _file(path: Path, setting: str) -> str:
     try:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not text"
-        raise InvalidSettings(f"{path} cannot be read: {why}", where=setting, hint="check its name and mode") from error
+        raise InvalidSettings(
+            f"{path} cannot be read: {cause(error)}", where=setting, hint="check its name and mode"
+        ) from error
     if not text:
         raise InvalidSettings(f"{path} is empty", where=setting, hint="put the secret into it")
     return text

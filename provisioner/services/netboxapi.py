@@ -20,8 +20,7 @@ from provisioner.core.versions import version_key
 from provisioner.errors import InventoryFailed, TooLarge
 from provisioner.settings import NetBox
 
-MOST_DEVICES = 10_000
-"""What one plan takes."""
+MOST_DEVICES = 200_000
 MOST_BYTES = 64 << 20
 WHOLE_SECONDS = 900.0
 PAGE = 250

@@ -24,9 +24,9 @@ from provisioner.store.snapshots import snapshot
 
 
 def add(site: Site, actor: Actor, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Add a user; ``fields`` as in :func:`edit`, of which role and password are needed."""
+    """Add a user; ``fields`` as in :func:`edit`, of which role and one of password and password_hash are needed."""
     for needed in ("role", "password"):
-        if fields.get(needed) is None:
+        if fields.get(needed) is None and not (needed == "password" and fields.get("password_hash") is not None):
             raise InvalidInput(f"a user needs a {needed}", where=needed, hint=f"give {needed}")
     ready = _hashed(object_name(name), fields)
     with write(site.engine) as session:
@@ -48,6 +48,7 @@ def edit(
 ) -> dict[str, Any]:
     """Change role, password, disabled or expires_at (None is never). Whoever calls this has the right to.
 
+    ``password_hash`` instead of a password is a hash that another system made: argon2, bcrypt, SHA crypt, yescrypt.
     Another password, and every loss of rights, ends the user's sessions in the same transaction, but for the one with
     the uid ``keep_session``; the user's tokens lose the same rights with the next request. Raises Conflict for what
     would leave no administrator.
@@ -169,8 +170,13 @@ def _hashed(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         known = ", ".join(sorted(_CHECKS))
         raise InvalidInput(f"a user has no {', '.join(sorted(unknown))[:80]} to be set", hint=f"it has {known}")
     ready = dict(fields)
-    if "password" in ready:
+    if ready.get("password") is not None and ready.get("password_hash") is not None:
+        raise InvalidInput("a password and a hash of one are given", where="password_hash", hint="give one of them")
+    if ready.get("password_hash") is not None:
+        ready["password"] = passwords.imported(ready.pop("password_hash"))
+    elif "password" in ready:
         ready["password"] = passwords.hashed(rules.chosen(ready["password"], name))
+    ready.pop("password_hash", None)
     return ready
 
 
@@ -202,6 +208,7 @@ def _expires_at(user: User, value: object) -> None:
 _CHECKS: Mapping[str, Callable[[User, Any], None]] = {
     "role": _role,
     "password": _password,
+    "password_hash": _password,
     "disabled": _disabled,
     "expires_at": _expires_at,
 }

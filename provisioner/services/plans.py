@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from provisioner.core import planning
 from provisioner.core.planning import Plan
 from provisioner.errors import Conflict, InvalidInput, MalformedContent, NotFound, PlanRefused, Stale, TooLarge
-from provisioner.services import dhcp, landscape, quarantine, staging
+from provisioner.services import dhcp, landscape, planreach, quarantine, staging
 from provisioner.services.site import Actor, Site
 from provisioner.services.staging import Ready
 from provisioner.store import bulk, history
 from provisioner.store import plans as tables
-from provisioner.store.engine import read, write
+from provisioner.store.engine import is_dry_run, read, write
 from provisioner.store.models import AddressHold, Machine, now
 
 Progress = Callable[[str, int, int], None]
@@ -60,6 +60,8 @@ def plan(
 ) -> dict[str, Any]:
     """What these machines (plain data, see `core.machineinput`) would change; nothing is changed.
 
+    The watch of a site that rehearses sees it as if it were changed already, unless machines are refused.
+
     Answers ``id`` (good for a day), ``fence`` (how many revisions there were), ``machines``, ``created`` (``index``,
     ``name``, ``machine``), ``changed`` (``index``, ``name``, ``changes`` of ``pointer``, ``before``, ``after``),
     ``refused`` (``index``, ``name``, ``reason``, ``code``, ``pointer``, ``hint``), ``unchanged``, and ``missing``:
@@ -91,7 +93,7 @@ def apply(
     Answers the names ``created`` and ``changed``, ``machines``, ``unchanged``, ``missing``, ``id``, ``applied_at``, and
     ``again``: whether it was applied before, so that nothing was changed. Raises PlanRefused if machines are refused,
     Stale if the world changed since the plan so that it would be another one, NotFound for an unknown plan, Conflict
-    while another one is being applied.
+    while another one is being applied. A site that rehearses does nothing, and its watch sees it.
     """
     computed = None
     if plan_id is None:
@@ -99,6 +101,16 @@ def apply(
         _tell(progress, "looking at", 0, len(body.machines))
         computed = _compute(site, actor, plan_id, body)
         _store(site, actor, plan_id, body, computed)
+        if is_dry_run(site.engine):
+            return _rehearsed(plan_id, body, computed)
+    elif is_dry_run(site.engine):
+        answer, body, expected, applied = _planned(site, plan_id)
+        if applied:
+            return _result(answer, applied, again=True)
+        computed = _compute(site, actor, plan_id, body)
+        if computed.plan.digest != expected:
+            raise _stale(answer, computed)
+        return _rehearsed(plan_id, body, computed)
     with bulk.alone(site.engine, site.settings.state_dir, _WAIT_SECONDS):
         sweep(site)
         try:
@@ -125,11 +137,9 @@ def sweep(site: Site) -> None:
 
 def _apply(site: Site, actor: Actor, uid: str, computed: _Computed | None, progress: Progress | None) -> dict[str, Any]:
     own = computed is not None
-    with read(site.engine) as session:
-        row = _get(session, uid)
-        answer, body, expected = _answer(row), _Body(**_unpack(row.body)), row.digest
-        if row.applied_at is not None:
-            return _result(answer, row.applied_at.isoformat(), again=True)
+    answer, body, expected, applied = _planned(site, uid)
+    if applied:
+        return _result(answer, applied, again=True)
     for _ in range(_TRIES):
         if computed is None:
             _tell(progress, "comparing", 0, len(body.machines))
@@ -137,11 +147,7 @@ def _apply(site: Site, actor: Actor, uid: str, computed: _Computed | None, progr
             if computed.plan.digest != expected and not own:
                 raise _stale(answer, computed)
         if computed.ready is None:
-            raise PlanRefused(
-                f"{len(computed.plan.refused)} of {len(body.machines)} machines are refused; nothing was changed",
-                plan=uid,
-                refused=[each.plain() for each in computed.plan.refused],
-            )
+            raise _refused(uid, body, computed)
         total = len(computed.ready.staged.machines)
         for done in bulk.stage(site.engine, computed.ready.staged):
             _tell(progress, "writing", done, total)
@@ -152,6 +158,29 @@ def _apply(site: Site, actor: Actor, uid: str, computed: _Computed | None, progr
         computed = None
         bulk.unstage(site.engine)
     raise Conflict("the machines are being changed all the time", hint="try again when less is going on")
+
+
+def _planned(site: Site, uid: str) -> tuple[dict[str, Any], _Body, str, str]:
+    """A plan that was made: its answer, what was sent, its digest, and when it was applied (empty: it was not)."""
+    with read(site.engine) as session:
+        row = _get(session, uid)
+        applied = row.applied_at.isoformat() if row.applied_at is not None else ""
+        return _answer(row), _Body(**_unpack(row.body)), row.digest, applied
+
+
+def _rehearsed(uid: str, body: _Body, computed: _Computed) -> dict[str, Any]:
+    """What applying it would answer."""
+    if computed.ready is None:
+        raise _refused(uid, body, computed)
+    return _result(_plain(uid, body, computed), now().isoformat(), again=False)
+
+
+def _refused(uid: str, body: _Body, computed: _Computed) -> PlanRefused:
+    return PlanRefused(
+        f"{len(computed.plan.refused)} of {len(body.machines)} machines are refused; nothing was changed",
+        plan=uid,
+        refused=[each.plain() for each in computed.plan.refused],
+    )
 
 
 def _switch(site: Site, actor: Actor, uid: str, computed: _Computed) -> str | None:
@@ -198,6 +227,8 @@ def _compute(site: Site, actor: Actor, uid: str, body: _Body) -> _Computed:
         decided = planning.decide(rows, refused, land.world)
         missing = _missing(session, body.flag_missing, decided)
         ready = None if decided.refused else staging.ready(session, uid, decided, land)
+        if ready is not None:
+            planreach.note(session, site, ready)
     return _Computed(decided, ready, fence, missing)
 
 

@@ -8,16 +8,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from provisioner import handoff
-from provisioner.core.content import ProfileContent, check_profile
+from provisioner.core.content import ProfileContent, check_profile, parse_profile, place
 from provisioner.core.firmware import family_of
 from provisioner.core.localboot import check_way
-from provisioner.core.names import object_name
+from provisioner.core.names import FEW, few, object_name
 from provisioner.core.parameters import ancestry
-from provisioner.errors import ProvisionerError, StillInUse
+from provisioner.errors import MalformedContent, ProvisionerError, StillInUse
 from provisioner.services import objects, validating
 from provisioner.services.site import Actor, Site
 from provisioner.services.subnets import merged_parameters
-from provisioner.store.engine import read, write
+from provisioner.store.engine import is_dry_run, read, write
 from provisioner.store.models import Machine, Profile, Template
 from provisioner.store.snapshots import snapshot
 
@@ -52,18 +52,48 @@ def edit(
     return _save(site, actor, name, wanted)
 
 
-def _save(site: Site, actor: Actor, name: str, wanted: Callable[[Session], ProfileContent]) -> dict[str, Any]:
+def put_text(
+    site: Site, actor: Actor, name: str, text: str, *, new: bool = False, expect: str | None = None
+) -> dict[str, Any]:
+    """Make a profile what its YAML says, byte for byte; what the text leaves out is inherited. ``new``: add it.
+
+    Raises as `edit` does, and MalformedContent, at ``NAME.yaml:LINE`` where the line is known.
+    """
+    file = f"{name}.yaml"
+    content = parse_profile(text, file)
+    if content.name != name:
+        hint = f"write `name: {name}`; to give it another name, rename it"
+        raise MalformedContent(f"this is the profile {content.name}", where=place(file, text, "name"), hint=hint)
+
+    def wanted(session: Session) -> ProfileContent:
+        if new:
+            objects.refuse_taken(session, Profile, name)
+        else:
+            objects.expect(objects.get(session, Profile, name), expect)
+        return content
+
+    return _save(site, actor, name, wanted, text)
+
+
+def _save(
+    site: Site, actor: Actor, name: str, wanted: Callable[[Session], ProfileContent], source: str | None = None
+) -> dict[str, Any]:
     """Validate what would be, outside any transaction, then write it if nothing changed meanwhile."""
     for _ in range(validating.TRIES):
         with read(site.engine) as session:
             content = wanted(session)
             _check(session, content, f"profile {name}")
             stamp = validating.stamp(session)
-        validating.refuse(validating.when_saved(site, {}, {name: content}))
+        found = validating.when_saved(site, {}, {name: content})
+        if not is_dry_run(site.engine):
+            validating.refuse(found)
         with write(site.engine) as session:
             content = wanted(session)
-            if validating.stamp(session) == stamp:
-                return put(session, actor, content, source=None)
+            if validating.stamp(session) != stamp:
+                continue
+            saved = put(session, actor, content, source)
+        validating.refuse(found)  # of a rehearsal: who watches it has seen by now what would become of all machines
+        return saved
     raise validating.changed_meanwhile(f"profile {name}")
 
 
@@ -85,12 +115,12 @@ def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) ->
     with write(site.engine) as session:
         profile = objects.get(session, Profile, name)
         objects.expect(profile, expect)
-        children = session.scalars(select(Profile.name).where(Profile.parent_id == profile.id).limit(5)).all()
-        if children:
-            raise StillInUse(f"profile {name} is the parent of {', '.join(children)}")
-        machines = session.scalars(select(Machine.name).where(Machine.profile_id == profile.id).limit(5)).all()
-        if machines:
-            raise StillInUse(f"profile {name} is assigned to {', '.join(machines)}")
+        children = select(Profile.name).where(Profile.parent_id == profile.id).order_by(Profile.name)
+        if users := session.scalars(children.limit(FEW + 1)).all():
+            raise StillInUse(f"profile {name} is the parent of {few(users)}")
+        machines = select(Machine.name).where(Machine.profile_id == profile.id).order_by(Machine.name)
+        if users := session.scalars(machines.limit(FEW + 1)).all():
+            raise StillInUse(f"profile {name} is assigned to {few(users)}")
         objects.remove(session, actor, profile)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from provisioner.services import fleet
 from provisioner.services.differing import Findings
+from provisioner.services.files import Held
 from provisioner.services.fleet import Content, Row
 from provisioner.services.rerender import Pair, Rerender
 from provisioner.services.site import Site
@@ -69,6 +70,8 @@ class Watch:
 
     site: Site
     seen: list[Seen] = field(default_factory=list)
+    pretended: dict[str, Held] = field(default_factory=dict)
+    """See `Site.pretended`."""
 
     def __call__(self, session: Session) -> None:
         """Look at a change. The write lock is held, so what is committed is what this change starts from."""
@@ -145,6 +148,7 @@ def report(site: Site, watch: Watch | None, progress: Counting | None = None) ->
     """
     if watch is None or not watch.seen:
         return None
+    site = replace(site, pretended=watch.pretended)
     findings = Findings(site)
     with read(site.engine) as session:
         total = sum(fleet.count(session, seen.reach.condition) for seen in watch.seen)

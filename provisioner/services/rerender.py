@@ -122,7 +122,10 @@ class Rerender:
             return _Side(row, error)
         subnet = parts.subnet or {}
         settings = self.site.settings
-        urls = {"boot_url": subnet["boot_url"] or settings.boot, "media_url": subnet["media_url"] or settings.media}
+        urls = {
+            "boot_url": subnet["boot_url"] or settings.boot_in(subnet["cidr"]),
+            "media_url": subnet["media_url"] or settings.media_in(subnet["cidr"]),
+        }
         return _Side(row, prepared, urls | dict.fromkeys(_TOKENS, MASKED_TOKEN), others)
 
     def _payload(self, gathered: Gathered, *, new: bool) -> Payload:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from provisioner.core.addresses import prefix_and_netmask
 from provisioner.core.localboot import AUTO
-from provisioner.core.names import SNIPPETS, TEMPLATE_KINDS
+from provisioner.core.names import TEMPLATE_KINDS
 from provisioner.core.parameters import Level, Resolved, ancestry, resolve
 from provisioner.errors import BuildNotPossible, UnknownReference
 from provisioner.services import installables, objects
@@ -28,6 +28,8 @@ class BuildRequest:
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     kernel_options: Sequence[str] = ()
+    instead_of: int | None = None
+    """The id of the machine's build that this one takes the place of, if the machine has not asked for it by then."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +234,3 @@ def _interface(each: Mapping[str, Any], subnet: Mapping[str, Any] | None) -> dic
         "dns": list(subnet["dns"]) if subnet else [],
         "domain": subnet["domain"] if subnet else None,
     }
-
-
-def is_snippet(name: str) -> bool:
-    """Whether a template is a snippet, which nothing renders by itself."""
-    return name.startswith(f"{SNIPPETS}/")

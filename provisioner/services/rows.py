@@ -14,7 +14,7 @@ from provisioner.errors import InvalidInput, NameTaken, PlanRefused, Provisioner
 from provisioner.services import addresses, machines, objects, plans
 from provisioner.services.interfaces import NEXT, InterfaceInput
 from provisioner.services.site import Actor, Site
-from provisioner.store.engine import read, write
+from provisioner.store.engine import is_dry_run, read, write
 from provisioner.store.models import Subnet
 
 UPWARDS = "+"
@@ -42,7 +42,7 @@ def add(
     site = site.rehearsing() if dry_run else site
     if len(names) > MOST_IN_ONE_TRANSACTION:
         planned = _planned(site, actor, names, inputs, fields)
-        if not dry_run:
+        if not is_dry_run(site.engine):
             plans.apply(site, actor, plan_id=planned["id"])
         return [{"state": "ready", "flag": ""} | each["machine"] for each in planned["created"]]
     with write(site.engine) as session:

@@ -5,20 +5,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from provisioner.core.content import ProfileContent
 from provisioner.core.firmware import family_of
-from provisioner.core.lifecycle import MachineState
 from provisioner.core.parameters import ancestry
 from provisioner.errors import BuildNotPossible, ProvisionerError, UnknownReference
+from provisioner.services import samplemachines
 from provisioner.services.drafts import in_force
 from provisioner.services.installables import FILE_ROLES, newest_fit
 from provisioner.services.media import Stored
 from provisioner.services.resolve import BuildRequest, Gathered, Parts, assemble, levels_of
+from provisioner.services.samplemachines import Found
 from provisioner.services.sealing import Payload
-from provisioner.store.models import Distro, Image, Interface, Machine, Profile, Template
+from provisioner.store.models import Distro, Image, Profile, Template
 from provisioner.store.snapshots import snapshot
 
 Data = Mapping[str, Any]
@@ -40,7 +41,7 @@ class Content:
     profiles: Mapping[str, Data]
     distros: tuple[Data, ...]
     images: tuple[Data, ...]
-    machines: Mapping[str, tuple[Data, Mapping[str, Data]]]
+    machines: Mapping[str, Found]
     """For a profile that has machines which can boot the first of them by name, with its subnets."""
 
     def changed(self, texts: Mapping[str, str], profiles: Mapping[str, ProfileContent]) -> "Content":
@@ -66,8 +67,17 @@ class Sample:
     gathered: Gathered
     payload: Payload
     secrets: tuple[str, ...]
+    found: Found | None
+    """The real machine."""
     made_up: bool
     """Something of it is made up, the machine or the distro: what it lacks, real ones may have."""
+    first: bool = True
+    """It stands for the profile; else it is one more of its machines."""
+
+    @property
+    def who(self) -> tuple[str, str]:
+        """Which sample it is."""
+        return self.profile, self.machine
 
     @property
     def said(self) -> str:
@@ -83,25 +93,8 @@ def load(session: Session) -> Content:
         profiles={each.name: snapshot(each) for each in session.scalars(select(Profile))},
         distros=tuple(snapshot(each) for each in session.scalars(select(Distro))),
         images=tuple(snapshot(each) for each in session.scalars(select(Image))),
-        machines=_machines(session),
+        machines=samplemachines.firsts(session),
     )
-
-
-def _machines(session: Session) -> dict[str, tuple[Data, Mapping[str, Data]]]:
-    firsts = (
-        select(func.min(Machine.name))
-        .where(Machine.profile_id.is_not(None), Machine.state != MachineState.RETIRED.value)
-        # Without these no build of it could be made, so nothing would be rendered for it.
-        .where(Machine.id.in_(select(Interface.machine_id).where(Interface.mac.is_not(None))))
-        .where(Machine.id.in_(select(Interface.machine_id).where(Interface.subnet_id.is_not(None))))
-        .group_by(Machine.profile_id)
-    )
-    found: dict[str, tuple[Data, Mapping[str, Data]]] = {}
-    for machine in session.scalars(select(Machine).where(Machine.name.in_(firsts))):
-        assert machine.profile is not None  # noqa: S101 - the query asks for one
-        subnets = {each.subnet.name: snapshot(each.subnet) for each in machine.interfaces if each.subnet}
-        found[machine.profile.name] = (snapshot(machine), subnets)
-    return found
 
 
 def sample(content: Content, profile: str) -> Sample:
@@ -116,6 +109,11 @@ def sample(content: Content, profile: str) -> Sample:
         except ProvisionerError:
             pass  # it lacks a subnet, a MAC address, ...; that is not the content's fault
     return _sample(content, profile, None, {})
+
+
+def of_machine(content: Content, profile: str, machine: Found) -> Sample:
+    """The profile for this machine. Raises ProvisionerError where no build of it could be made."""
+    return replace(_sample(content, profile, *machine), first=False)
 
 
 def _sample(content: Content, profile: str, machine: Data | None, subnets: Mapping[str, Data]) -> Sample:
@@ -133,7 +131,8 @@ def _sample(content: Content, profile: str, machine: Data | None, subnets: Mappi
     gathered = assemble(parts, BuildRequest())
     secrets = _SECRETS if machine is None else tuple(sorted(machine["secrets"]))
     made_up = machine is None or bool(invented)
-    return Sample(profile, machine["name"] if machine else "", gathered, _payload(gathered), secrets, made_up)
+    found = None if machine is None else (machine, subnets)
+    return Sample(profile, machine["name"] if machine else "", gathered, _payload(gathered), secrets, found, made_up)
 
 
 def _with_machine(parts: Parts, profile: str) -> Parts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from provisioner import handoff
@@ -60,6 +61,12 @@ def payload(site: Site, gathered: Gathered) -> Payload:
     loaded = Payload(_loaded(site, distro, "kernel"), _loaded(site, distro, "initrd"), family_of(distro["os"]))
     for role, file in (distro.get("files") or {}).items():
         media.require(site, file["sha256"], f"the {role} of distro {distro['name']}")
+    if distro["tree"].startswith("/") and not Path(distro["tree"]).is_dir():
+        raise MediaMissing(
+            f"the tree of distro {distro['name']} is gone",
+            where=distro["tree"],
+            hint=f"bring it back, or `provisioner distro edit {distro['name']} --tree URL|DIR`",
+        )
     if loaded.family != "esxi":
         return loaded
     return replace(loaded, boot_cfg=_boot_cfg(site, distro))

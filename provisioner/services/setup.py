@@ -56,9 +56,9 @@ def init(settings: Settings, actor: Actor) -> Initialised:
 
 
 def _directories(state_dir: Path) -> None:
-    if state_dir.exists() and not state_dir.is_dir():
-        raise StateDirectory(f"{state_dir} is not a directory", hint="choose another with PROVISIONER_STATE_DIR")
     with translated(state_dir):
+        if state_dir.exists() and not state_dir.is_dir():
+            raise StateDirectory(f"{state_dir} is not a directory", hint="choose another with PROVISIONER_STATE_DIR")
         # Others may pass, not look: dnsmasq's own user reads its reservations in dhcp/.
         state_dir.mkdir(parents=True, exist_ok=True)
         state_dir.chmod(0o711)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from provisioner.core import fields as checked
 from provisioner.core.addresses import check_network, contains, normal_cidr, normal_ip, overlaps, parse_range
 from provisioner.core.choices import DHCP_MODES
-from provisioner.core.names import object_name
+from provisioner.core.names import FEW, few, object_name
 from provisioner.core.parameters import merged_parameters as merged_parameters  # noqa: PLC0414
 from provisioner.core.pointers import at
 from provisioner.core.pools import check_ranges, refuse_covered
@@ -76,11 +76,10 @@ def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) ->
     with write(site.engine) as session:
         subnet = objects.get(session, Subnet, name)
         objects.expect(subnet, expect)
-        used = session.scalars(
-            select(Machine.name).join(Interface).where(Interface.subnet_id == subnet.id).limit(5)
-        ).all()
+        theirs = select(Machine.name).join(Interface).where(Interface.subnet_id == subnet.id).distinct()
+        used = session.scalars(theirs.order_by(Machine.name).limit(FEW + 1)).all()
         if used:
-            raise StillInUse(f"subnet {name} has machines: {', '.join(used)}")
+            raise StillInUse(f"subnet {name} has machines: {few(used)}")
         dhcp.touch(session)
         objects.remove(session, actor, subnet)
 
@@ -138,7 +137,9 @@ def _gateway(subnet: Subnet, value: Any) -> str | None:
             return None
         gateway = normal_ip(wanted)
         if not contains(subnet.cidr, gateway):
-            raise AddressOutsideSubnet(f"the gateway {gateway} is not in {subnet.cidr}")
+            raise AddressOutsideSubnet(
+                f"the gateway {gateway} is not in {subnet.cidr}", hint="machines there must reach it: name one inside"
+            )
         return gateway
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from provisioner.core.names import template_kind, template_name
+from provisioner.core.names import FEW, few, template_kind, template_name
 from provisioner.errors import MalformedContent, StillInUse
 from provisioner.services import objects, validating
 from provisioner.services.site import Actor, Site
@@ -146,10 +146,10 @@ def _put(session: Session, actor: Actor, name: str, text: str, errors: Sequence[
 
 
 def _refuse_used(session: Session, name: str) -> None:
-    profiles = session.scalars(select(Profile.name).where(Profile.template == name).limit(5)).all()
-    if profiles:
-        raise StillInUse(f"template {name} is used by profile {', '.join(profiles)}")
+    profiles = select(Profile.name).where(Profile.template == name).order_by(Profile.name)
+    if users := session.scalars(profiles.limit(FEW + 1)).all():
+        raise StillInUse(f"template {name} is used by profile {few(users)}")
     included = or_(Template.text.contains(f'"{name}"'), Template.text.contains(f"'{name}'"))
-    users = session.scalars(select(Template.name).where(included, Template.name != name).limit(5)).all()
-    if users:
-        raise StillInUse(f"{name} is included by {', '.join(users)}")
+    templates = select(Template.name).where(included, Template.name != name).order_by(Template.name)
+    if users := session.scalars(templates.limit(FEW + 1)).all():
+        raise StillInUse(f"{name} is included by {few(users)}")

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from provisioner.errors import StorageFull
+from provisioner.services import treeneeds
 from provisioner.services.files import sync_directory, translated
 from provisioner.services.site import Site
 from provisioner.store.engine import read
@@ -78,13 +80,15 @@ def locked(site: Site) -> Iterator[None]:
 def clean(site: Site) -> list[str]:
     """Remove what killed imports left; the names. The caller holds the lock.
 
-    That is hidden directories that nobody holds, and trees that are whole but were never registered.
+    That is hidden directories that nobody holds, and trees that no distro has, no removed one had and no build that has
+    not ended was sealed with.
     """
     gone = []
     for path in sorted(directory(site).glob(f"{_INCOMING}*")):
         if _is_free(path):
             shutil.rmtree(path, ignore_errors=True)
             gone.append(path.name)
+    _unlink_others(site)
     named = _named(site) | {each.resolve() for each in (directory(site) / _REMOVED).glob("*")}
     for path in sorted(directory(site).glob("[0-9a-f]*")):
         if path.resolve() not in named:
@@ -116,9 +120,20 @@ def _is_free(path: Path) -> bool:
         os.close(handle)
 
 
-def _named(site: Site) -> set[Path]:
+def _unlink_others(site: Site) -> None:
+    """A directory of somebody else is not published any longer than builds need it."""
     with read(site.engine) as session:
-        return {Path(tree).resolve() for tree in session.scalars(select(Distro.tree)) if tree.startswith("/")}
+        needed = {each.distro for each in treeneeds.needs(session, site)}
+    for link in (directory(site) / _REMOVED).glob("[!.]*"):
+        if link.name not in needed and not is_imported(site, link.readlink()):
+            link.unlink(missing_ok=True)
+
+
+def _named(site: Site) -> set[Path]:
+    """The directories that distros have, and those that builds which have not ended were sealed with."""
+    with read(site.engine) as session:
+        trees = [*session.scalars(select(Distro.tree)), *(each.tree for each in treeneeds.needs(session, site))]
+    return {Path(tree).resolve() for tree in trees if tree.startswith("/")}
 
 
 def settle(site: Site, staged: Staging, sha256: str) -> Path:
@@ -143,10 +158,21 @@ def _own(root: Path) -> None:
             os.chown(name, user, group, dir_fd=handle, follow_symlinks=False)
 
 
-def keep_for_builds(site: Site, name: str, tree: str) -> None:
-    """The distro's name leads to its tree also when nobody registers it any more: builds sealed with it go on."""
-    if not tree.startswith(f"{directory(site)}/"):
+def is_imported(site: Site, tree: Path | str) -> bool:
+    """Whether the tree is one of the media store, and no directory of somebody else."""
+    return str(tree).startswith(f"{directory(site)}/")
+
+
+def keep_for_builds(session: Session, site: Site, name: str, tree: str) -> None:
+    """The distro's name leads to its tree also when nobody registers it any more: builds sealed with it go on.
+
+    So it is with every imported tree, and with a directory of somebody else while such a build has not ended.
+    """
+    needed = any((need.distro, need.tree) == (name, tree) for need in treeneeds.needs(session, site))
+    if not tree.startswith("/") or not (needed or is_imported(site, tree)):
         return
+    with translated(directory(site)):
+        directory(site).mkdir(mode=0o755, parents=True, exist_ok=True)
     link = directory(site) / _REMOVED / name
     fresh = link.with_name(f".{name}-{os.urandom(4).hex()}")
     with translated(link):
@@ -156,15 +182,25 @@ def keep_for_builds(site: Site, name: str, tree: str) -> None:
 
 
 def kept(site: Site, name: str) -> Path | None:
-    """The tree of a removed distro, if it was imported and is still there."""
+    """The tree that is kept for builds under the name of a removed distro, if it is still there."""
     link = directory(site) / _REMOVED / name
     return link.resolve() if link.is_symlink() and link.is_dir() else None
 
 
+def is_served(session: Session, site: Site, name: str, tree: str) -> bool:
+    """Whether media serves this directory under the distro's name."""
+    found = session.scalar(select(Distro.tree).where(Distro.name == name))
+    path = kept(site, name) if found is None else Path(found)
+    return path is not None and path.is_dir() and path.resolve() == Path(tree).resolve()
+
+
 def all_kept(site: Site) -> list[tuple[str, Path]]:
-    """Trees of removed distros that no registered one has, with the names under which they are served."""
+    """Imported trees of removed distros that no registered one has and no build that has not ended needs, with the
+    names under which they are served.
+    """
     named = _named(site)
-    links = sorted((directory(site) / _REMOVED).glob("[!.]*"))
+    links = [each for each in (directory(site) / _REMOVED).glob("[!.]*") if is_imported(site, each.readlink())]
+    links.sort()
     return [(link.name, link.resolve()) for link in links if link.is_dir() and link.resolve() not in named]
 
 

@@ -1,20 +1,17 @@
 """Content is rendered and validated before it is saved: for every profile that it reaches, outside any transaction."""
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from provisioner.core.content import ProfileContent
-from provisioner.core.markers import secrets_in
 from provisioner.errors import (
     AnswerInvalid,
-    BuildNotPossible,
     ContentError,
     InputsChanged,
     MissingParameter,
@@ -25,53 +22,26 @@ from provisioner.errors import (
 )
 from provisioner.render import confined
 from provisioner.render.confined import Outline
-from provisioner.services import missing, sealing
-from provisioner.services.remarks import Remark, remarks
-from provisioner.services.samples import Content, Sample, every, load
-from provisioner.services.sealing import Order, Prepared
+from provisioner.services import samplemachines, sealing
+from provisioner.services.samples import Content, Sample, every, load, of_machine
+from provisioner.services.samples import sample as sample_of
 from provisioner.services.site import Site
+from provisioner.services.trials import Problem as Problem  # noqa: PLC0414 - callers take it from here
+from provisioner.services.trials import Told, Work, of_error, rendered, validated
 from provisioner.store.engine import read
 from provisioner.store.models import Distro, Image, Profile, Template
 
 _MOST, _SECONDS = 20, 20.0
 TRIES = 3
-_TOGETHER = 8
-_LONGEST = 4000
-_MOST_LIMITS = 2
-_MEND = "mend this line, then save it again"
+MOST_MACHINES = 100
+"""So many machines besides the first of each profile are rendered; of those that come out alike one is validated."""
+MOST_VALIDATED = 20
+"""So many of the outputs of those, at most: each starts programs."""
+MOST_CHECKED = 1000
+"""The same, for who has the time."""
 _ERRORS: Mapping[str, type[ContentError]] = {
     each.code: each for each in (TemplateError, RenderLimit, MissingParameter, AnswerInvalid)
 }
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with content that somebody wants to save; ``where`` is ``TEMPLATE:LINE`` or ``profile NAME``."""
-
-    level: Literal["error", "warning"]
-    where: str
-    message: str
-    hint: str
-    code: str = AnswerInvalid.code
-
-    def as_dict(self) -> dict[str, str]:
-        """As people and programs are told: ``where``, ``message`` and ``hint``; texts that both databases keep."""
-        message = self.message.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-        return {"where": self.where, "message": message[:_LONGEST], "hint": self.hint}
-
-
-@dataclass(frozen=True)
-class _Told:
-    """A problem, and the profile in whose rendering it was met."""
-
-    problem: Problem
-    sample: Sample
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The same before and after a change that only moved it to another line."""
-        plain = re.sub(r"\bline \d+", "line", self.problem.message)
-        return self.problem.where.partition(":")[0], plain
 
 
 def stamp(session: Session) -> tuple[Any, ...]:
@@ -93,23 +63,27 @@ def problems(
 
     Every text must parse. Every profile that includes one of them, or is or inherits from one of ``profiles``, is
     rendered for its first machine, or for one that is made up, and validated for its distro's family and version: at
-    most ``most`` of them, and none is begun after so many ``seconds``; a warning says how many were left out. A warning
-    too is what was wrong before the change, and a parameter that only a machine that is made up lacks. ``progress`` is
-    told how many profiles are done, and of how many. Runs programs for seconds: not for use inside a transaction.
+    most ``most`` of them. Then `MOST_MACHINES` of their other machines are rendered, those that differ most first, and
+    `MOST_VALIDATED` different outputs of theirs are validated. None is begun after so many ``seconds``; a warning says
+    what was left out. A warning too is what was wrong before the change, and a parameter that only a machine that is
+    made up lacks. ``progress`` is told how many renderings are done, and of how many. Runs programs for seconds: not
+    for use inside a transaction.
     """
     with read(site.engine) as session:
         old = load(session)
     new = old.changed(texts, profiles)
     outlines = confined.outlines(new.sources)
-    broken = [_of_error(outlines[name], name) for name in texts if isinstance(outlines[name], ProvisionerError)]
+    broken = [of_error(outlines[name], name) for name in texts if isinstance(outlines[name], ProvisionerError)]
     if broken:
         return broken
     samples, without = every(new)
     reached = _first_the_nearest([each for each in samples if _reaches(new, outlines, each, texts, profiles)], profiles)
-    ends = None if seconds is None else time.monotonic() + seconds
-    parts = list(_rendered_in_parts(site, new, reached[:most], progress, ends))
-    told = _new_alone(site, old, [each for _, found in parts for each in found])
-    return _merged(told) + _not_looked_at(profiles, without, sum(count for count, _ in parts), len(reached))
+    more, left_out = _more(site, new, reached[:most])
+    work = Work(site, new, None if seconds is None else time.monotonic() + seconds, progress)
+    work.do(reached[:most], more, MOST_VALIDATED)
+    told = _new_alone(site, old, work.told)
+    missed = _not_looked_at(profiles, without, work.done, len(reached))
+    return _merged(told) + (missed or _not_rendered(work, len(more), left_out))
 
 
 def when_saved(site: Site, texts: Mapping[str, str], profiles: Mapping[str, ProfileContent]) -> list[Problem]:
@@ -124,11 +98,13 @@ def everything(
     with read(site.engine) as session:
         content = load(session)
     outlines = confined.outlines(content.sources)
-    broken = [_of_error(each, name) for name, each in outlines.items() if isinstance(each, ProvisionerError)]
+    broken = [of_error(each, name) for name, each in outlines.items() if isinstance(each, ProvisionerError)]
     samples, _ = every(content, names)
-    told = [each for _, found in _rendered_in_parts(site, content, samples, progress) for each in found]
+    more, _ = _more(site, content, samples, MOST_CHECKED)
+    work = Work(site, content, None, progress)
+    work.do(samples, more, MOST_CHECKED)
     known = {each.where for each in broken}
-    return broken + [each for each in _merged(told) if each.where not in known]
+    return broken + [each for each in _merged(work.told) if each.where not in known]
 
 
 def refuse(found: Sequence[Problem], places: Callable[[str], str] = str) -> None:
@@ -176,137 +152,100 @@ def _first_the_nearest(samples: Sequence[Sample], profiles: Mapping[str, Profile
     return sorted(samples, key=lambda each: (each.profile not in profiles, not each.machine, each.profile))
 
 
-def _rendered_in_parts(
-    site: Site,
-    content: Content,
-    samples: Sequence[Sample],
-    progress: Callable[[int, int], None] | None = None,
-    ends: float | None = None,
-) -> Iterator[tuple[int, list[_Told]]]:
-    """What is found a few samples at a time, with how many they were; ``ends``, by the clock, ends it early."""
-    for begin in range(0, len(samples), _TOGETHER):
-        if begin and ends is not None and time.monotonic() > ends:
-            return
-        part = samples[begin : begin + _TOGETHER]
-        yield len(part), _rendered(site, content, part)
-        if progress is not None:
-            progress(begin + len(part), len(samples))
+def _more(site: Site, content: Content, samples: Sequence[Sample], most: int | None = None) -> tuple[list[Sample], int]:
+    """Further machines of these profiles, and how many kinds of them are not among these."""
+    firsts = {each.profile: each.machine for each in samples if each.machine}
+    if not firsts:
+        return [], 0
+    with read(site.engine) as session:
+        others = samplemachines.others(session, firsts, most or MOST_MACHINES)
+    found = []
+    for profile, machines in others.machines.items():
+        for machine in machines:
+            with suppress(ProvisionerError):  # it lacks a subnet, a MAC address, ...; that is not the content's fault
+                found.append(of_machine(content, profile, machine))
+    return found, others.left_out
 
 
-def _rendered(site: Site, content: Content, samples: Sequence[Sample]) -> list[_Told]:
-    """What rendering and validating for these samples finds."""
-    told: list[_Told] = []
-    good: list[tuple[Sample, Prepared]] = []
-    for each in samples:
-        try:
-            good.append((each, sealing.prepare(site, Order(each.gathered, 1, each.secrets), each.payload)))
-        except ProvisionerError as error:
-            told.append(_told(error, each))
-    wanted = [sealing.wanted(each.gathered) for each, _ in good]
-    jobs = [
-        confined.Job(name, prepared.context)
-        for (_, prepared), names in zip(good, wanted, strict=True)
-        for name in names.values()
-    ]
-    rendered = iter(confined.render(jobs, content.sources, most_limits=_MOST_LIMITS))
-    answers, of = [], []
-    for (each, prepared), names in zip(good, wanted, strict=True):
-        files: dict[str, str] = {}
-        for name, template in names.items():
-            result = next(rendered)
-            if isinstance(result, str):
-                files[name] = result
-            else:
-                told.append(_told(result, each, template))
-        told += [_told(error, each) for error in _other_errors(each, prepared, files)]
-        if len(files) == len(names):
-            answers.append(sealing.answer(prepared, files))
-            of.append(each)
-    for each, found in zip(of, remarks(answers, content.sources), strict=True):
-        told += [_Told(_of_remark(remark), each) for remark in found]
-    return told
-
-
-def _other_errors(sample: Sample, prepared: Prepared, files: Mapping[str, str]) -> Iterator[ProvisionerError]:
-    """What is wrong with secrets, boot scripts and the handoff."""
-    if not sample.machine:  # a real one would be given those that its answer asks for
-        asked = {name for text in files.values() for name in secrets_in(text)}
-        prepared = replace(prepared, secret_names=(*prepared.secret_names, *asked))
-    for work in (partial(sealing.check_secrets, prepared, files), partial(sealing.other_files, prepared)):
-        try:
-            work()
-        except ProvisionerError as error:
-            yield error
-
-
-def _told(error: ProvisionerError, sample: Sample, template: str = "") -> _Told:
-    error = missing.told(error, sample.gathered, made_up=not sample.machine)
-    problem = _of_error(error, template or f"profile {sample.profile}")
-    if _is_the_samples(error, sample):
-        problem = replace(problem, level="warning", message=f"{problem.message}; so not all could be validated")
-    return _Told(problem, sample)
-
-
-def _is_the_samples(error: ProvisionerError, sample: Sample) -> bool:
-    """Whether it may be the machine that lacks something, and not the content that is wrong."""
-    if isinstance(error, MissingParameter) and sample.made_up:
-        return str(error.details.get("variable", "")).startswith(("parameters.", "distro.", "image."))
-    return isinstance(error, BuildNotPossible)
-
-
-def _of_error(error: Any, where: str) -> Problem:
-    """An error of a template has its own place; other errors are those of what asked for it."""
-    if isinstance(error, TemplateError | RenderLimit):
-        hint = error.hint if error.hint != TemplateError.default_hint else _MEND
-        return Problem("error", error.where or where, error.message, hint, error.code)
-    if isinstance(error, ContentError):
-        return Problem("error", error.where or where, error.message, error.hint, error.code)
-    return Problem("error", where, str(error), error.hint, AnswerInvalid.code)
-
-
-def _of_remark(remark: Remark) -> Problem:
-    return Problem(remark.level, remark.where, remark.what, _MEND if remark.level == "error" else "")
-
-
-def _new_alone(site: Site, old: Content, told: Sequence[_Told]) -> list[_Told]:
+def _new_alone(site: Site, old: Content, told: Sequence[Told]) -> list[Told]:
     """Errors that were there before the change become warnings: they must not stand in the way of another change.
 
-    One profile is asked for each error; the others only if that one had it before.
+    One sample is asked for each error; the others only if that one had it before.
     """
     failing = [each for each in told if each.problem.level == "error" and each.sample.profile in old.profiles]
-    first = {each.key: each.sample.profile for each in reversed(failing)}
+    first = {each.key: each.sample for each in reversed(failing)}
     before = _before(site, old, first.values())
-    doubtful = {key for key, profile in first.items() if (profile, key) in before}
-    rest = {each.sample.profile for each in failing if each.key in doubtful} - set(first.values())
-    before |= _before(site, old, rest)
+    doubtful = {key for key, sample in first.items() if (*sample.who, key) in before}
+    asked = {sample.who for sample in first.values()}
+    before |= _before(
+        site, old, [each.sample for each in failing if each.key in doubtful and each.sample.who not in asked]
+    )
     return [
         replace(
             each, problem=replace(each.problem, level="warning", message=f"{each.problem.message}; it was so before")
         )
-        if each.key in doubtful and (each.sample.profile, each.key) in before
+        if each.key in doubtful and (*each.sample.who, each.key) in before
         else each
         for each in told
     ]
 
 
-def _before(site: Site, old: Content, profiles: Iterable[str]) -> set[tuple[str, tuple[str, str]]]:
-    samples, _ = every(old, set(profiles))
-    return {(each.sample.profile, each.key) for each in _rendered(site, old, samples)}
+def _before(site: Site, old: Content, samples: Iterable[Sample]) -> set[tuple[str, str, tuple[str, str]]]:
+    """Whose rendering had which error before."""
+    then = [(each.who, was) for each in {each.who: each for each in samples}.values() for was in _as_it_was(old, each)]
+    who = {id(was): each for each, was in then}
+    told, outcomes = rendered(site, old, [was for _, was in then])
+    found = told + validated(old, outcomes)
+    return {(*who[id(each.sample)], each.key) for each in found}
 
 
-def _merged(told: Sequence[_Told]) -> list[Problem]:
+def _as_it_was(old: Content, sample: Sample) -> Iterator[Sample]:
+    with suppress(ProvisionerError):
+        if sample.found is None or sample.first:
+            yield sample_of(old, sample.profile)
+        else:
+            yield of_machine(old, sample.profile, sample.found)
+
+
+def _merged(told: Sequence[Told]) -> list[Problem]:
     """Each problem once, with whom it was met by; errors first. What is wrong at one line is told once."""
-    met: dict[tuple[str, str, str], list[_Told]] = {}
+    met: dict[tuple[str, str, str], list[Told]] = {}
     for each in told:
         problem = each.problem
         same = ":" in problem.where or problem.code == RenderLimit.code
         met.setdefault((problem.level, problem.where, "" if same else each.key[1]), []).append(each)
     merged = []
     for group in met.values():
-        first, others = group[0], len({each.sample.profile for each in group}) - 1
-        more = f", and {others} other profile{'s' if others > 1 else ''}" if others else ""
-        merged.append(replace(first.problem, message=f"{first.problem.message} ({first.sample.said}{more})"))
+        first = group[0]
+        merged.append(replace(first.problem, message=f"{first.problem.message} ({_met_by(group)})"))
     return sorted(merged, key=lambda each: each.level)
+
+
+def _met_by(group: Sequence[Told]) -> str:
+    """The first, and how many others."""
+    first = group[0].sample
+    machines = {each.sample.machine for each in group if each.sample.profile == first.profile} - {first.machine}
+    profiles = {each.sample.profile for each in group} - {first.profile}
+    words = [first.said]
+    for count, what in ((len(machines), "machine"), (len(profiles), "profile")):
+        words += [f"and {count} other {what}{'s' if count > 1 else ''}"] if count else []
+    return ", ".join(words)
+
+
+def _not_rendered(work: Work, wanted: int, left_out: int) -> list[Problem]:
+    """What is said when not every kind of machine could be looked at."""
+    done = work.done_more
+    if done == wanted and not left_out and not work.unvalidated:
+        return []
+    missed = [f"{wanted - done} that should be were not"] if done < wanted else []
+    if work.unvalidated:
+        missed.append(f"of those that came out differently {work.unvalidated} were not validated")
+    if left_out:
+        missed.append("1 kind of machine was not" if left_out == 1 else f"{left_out} kinds of machines were not")
+    rendered_ones = "1 machine was" if done == 1 else f"{done} machines were"
+    message = f"besides the first of each profile {rendered_ones} rendered, and {', and '.join(missed)}"
+    hint = "`--dry-run` renders all of them; each is validated anyway when it is armed"
+    return [Problem("warning", "", message, hint)]
 
 
 def _not_looked_at(

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from provisioner.errors import Unavailable
 from provisioner.services import status
+from provisioner.services.files import translated
 from provisioner.services.site import Actor, Site
 from provisioner.simulate import dhcp, http, oracle, tftp, world
 from provisioner.simulate.journal import Figures, Journal, Record, percentile
@@ -213,7 +214,9 @@ def _file(path: Path | None) -> Iterator[IO[str] | None]:
     if path is None:
         yield None
         return
-    with path.open("w", encoding="utf-8") as file:
+    with translated(path):
+        file = path.open("w", encoding="utf-8")
+    with file:
         yield file
 
 

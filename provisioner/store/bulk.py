@@ -20,7 +20,9 @@ from sqlalchemy import (
     ColumnElement,
     Engine,
     Select,
+    String,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -245,6 +247,10 @@ def _edit_machines(session: Session, plan_id: str, first: int, moment: datetime)
     values: dict[str, Any] = {each: getattr(StagedMachine, each) for each in _FIELDS}
     values |= {"state": func.coalesce(StagedMachine.state, Machine.state), "version": _revision_id(first)}
     there = (StagedMachine.plan_id == plan_id, StagedMachine.target_id == Machine.id)
+    # Names may change places: the constraint looks at each row as it is written. No name begins so.
+    renamed = update(Machine).where(*there, StagedMachine.name != Machine.name)
+    nameless = renamed.values(name=literal("~") + cast(Machine.id, String))
+    session.execute(nameless, execution_options={"synchronize_session": False})
     changed = update(Machine).where(*there).values(**values, updated_at=moment)
     session.execute(changed, execution_options={"synchronize_session": False})
 

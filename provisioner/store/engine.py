@@ -225,6 +225,12 @@ def is_dry_run(engine: Engine) -> bool:
     return engine.get_execution_options().get(_DRY_RUN) is not None
 
 
+def watch_of(engine: Engine) -> Callable[[Session], None] | None:
+    """What a `dry_run` shows its writes to."""
+    rehearsal: _Rehearsal | None = engine.get_execution_options().get(_DRY_RUN)
+    return None if rehearsal is None else rehearsal.watch
+
+
 def hurried(engine: Engine) -> Engine:
     """The same database for writes that may as well be left out: refused at once while somebody else writes.
 

@@ -10,10 +10,12 @@ from provisioner.services import media, published
 from provisioner.services.site import Site
 from provisioner.web.common import new_app
 
+LONGEST_BODY = 1024
+
 
 def create(site: Site) -> Flask:
     """The media application. GET and HEAD only, with Range and ETag; no listing, no dotfile."""
-    app = new_app("provisioner.media", site, longest_body=1024)
+    app = new_app("provisioner.media", site, longest_body=LONGEST_BODY)
 
     @app.get("/media/sha256/<sha256>/<name>")
     def stored(sha256: str, name: str) -> Response:  # noqa: ARG001 - the name is for the machine's eyes only

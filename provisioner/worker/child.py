@@ -1,4 +1,4 @@
-"""The worker: looks twice a second for what waits in the database, and does it in threads of its own.
+"""The worker: looks twice a second for what waits in the database, and does it in threads of its own; and sweeps.
 
 It may be killed at any moment. What it had in hand is tried again once its lease ends.
 """
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from provisioner.errors import ProvisionerError
-from provisioner.services import deliveries
+from provisioner.services import deliveries, pruning
 from provisioner.services.deliveries import Batch
 from provisioner.services.outbound import Outcome
 from provisioner.services.site import Site
@@ -68,8 +68,9 @@ class Worker:
     def _prune(self) -> None:
         if self._clock() < self._prune_at:
             return
-        while deliveries.prune(self._site) and not self._stop.is_set():
-            pass
+        for prune in (deliveries.prune, pruning.old_events):
+            while prune(self._site) and not self._stop.is_set():
+                pass
         self._prune_at = self._clock() + _PRUNE_SECONDS
 
     def _start(self, webhook_id: int) -> None:

@@ -1,10 +1,8 @@
 """Two administrators and an inventory at one API, against a model of what must be there: hypothesis drives it."""
 
 import contextlib
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from conftest import postgres_url
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
-from postgres import sql
+from postgres import copied
 from world import ACTOR
 
 from provisioner.services import records, subnets
@@ -186,6 +184,7 @@ def fresh(site: Site) -> Any:
         yield make
 
 
+@pytest.mark.slow
 def test_r16_r17_administrators_and_an_inventory_at_once(fresh: Callable[[], Site]) -> None:
     drive(fresh, 8)
 
@@ -193,8 +192,7 @@ def test_r16_r17_administrators_and_an_inventory_at_once(fresh: Callable[[], Sit
 @pytest.mark.slow
 def test_r16_r17_administrators_and_an_inventory_on_postgresql(_postgres: str, _template: Path) -> None:
     def make() -> Site:
-        name = f"m{os.getpid()}_{time.monotonic_ns()}"
-        sql(_postgres, f"CREATE DATABASE {name} TEMPLATE initialised")
+        name = copied(_postgres, "initialised", "m")
         return open_site(Settings(state_dir=_template, database_url=postgres_url(_postgres, name)))
 
     drive(make, 3)

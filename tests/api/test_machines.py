@@ -136,6 +136,13 @@ def test_a_build_is_started_followed_and_cancelled(api: Api, world: World) -> No
     again = api.ask("POST", f"{place}:repeat")
     assert (again.status, again.json()["number"]) == (201, 2)
     assert api.ask("GET", f"/builds/{again.json()['id']}/diff").json()["diff"] == ""
+    sealed = api.ask("POST", f"/builds/{again.json()['id']}:reseal")
+    assert (sealed.status, sealed.json()["number"], sealed.json()["location"]) == (
+        201,
+        3,
+        f"/builds/{sealed.json()['id']}",
+    )
+    assert api.ask("POST", f"{place}:reseal").status == 409
     stream = api.ask("GET", f"{place}/events", headers={"Accept": "text/event-stream"}).text()
     assert "event: armed" in stream and stream.rstrip().endswith('data: {"state": "cancelled"}')
 

@@ -37,7 +37,7 @@ def test_every_operation_is_described_with_its_answers_and_errors() -> None:
             for status, told in operation["responses"].items():
                 answer = refusals[told["$ref"].rsplit("/", 1)[1]] if "$ref" in told else told
                 assert answer["description"], (where, status)
-                if status.startswith(("4", "5")) and status != "414":
+                if status.startswith(("4", "5")):
                     assert "application/problem+json" in answer["content"], (where, status)
             for parameter in operation["parameters"]:
                 assert parameter["description"], (where, parameter["name"])
@@ -100,4 +100,5 @@ def test_every_body_and_answer_has_an_example_that_its_shape_takes() -> None:
             if shape is not None and issubclass(shape, BaseModel):
                 example = examples.of(shape)
                 shape.model_validate_json(json.dumps(example), strict=True)
-                assert set(example) == set(shape.model_fields), operation.id
+                called = {field.alias or name for name, field in shape.model_fields.items()}
+                assert set(example) == called - {"password_hash"}, operation.id

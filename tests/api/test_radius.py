@@ -57,6 +57,9 @@ def test_machines_that_are_added_or_changed_by_an_inventory_are_told(api: Api, w
     world.ready()
     row = {"name": "n[01-03]", "profile": "rocky9", "interfaces": [{"ip": "127.0.2.40+"}]}
     assert api.ask("POST", "/machines:row", row, headers=DRY).json()["radius"]["reached"] == 3
+    long = row | {"name": "n[001-101]"}
+    assert api.ask("POST", "/machines:row", long, headers=DRY).json()["radius"]["reached"] == 101
+    assert api.ask("GET", "/machines/n001").status == 404
     put = api.ask("PUT", "/machines/by-mac/52-54-00-12-34-56", {**CHANGE, "name": "web01"}, headers=DRY)
     assert put.json()["radius"]["groups"][0]["machines"] == ["web01"]
     secret = api.ask(
@@ -64,6 +67,52 @@ def test_machines_that_are_added_or_changed_by_an_inventory_are_told(api: Api, w
         headers=DRY,
     )  # fmt: skip
     assert (secret.status, secret.json()["radius"]["changed"]) == (200, 1)
+
+
+@both_engines
+def test_r26_a_plan_that_is_rehearsed_says_what_becomes_of_answer_files_and_is_not_kept(api: Api, world: World) -> None:
+    world.ready()
+    known = {"name": "web01", "interfaces": [{"mac": "52:54:00:12:34:56", "ip": "127.0.2.11"}], **CHANGE}
+    fresh = {"name": "db01", "interfaces": [{"mac": "52:54:00:12:34:77", "ip": "127.0.2.12"}], "profile": "rocky9"}
+    body = {"machines": [known, fresh]}
+    for path in ("/machines:plan", "/machines:apply"):
+        answer = api.ask("POST", path, body, headers=DRY)
+        told = Radius.model_validate(answer.json()["radius"])
+        assert (told.reached, told.changed, told.added) == (2, 1, ["db01"]), path
+        assert "+timezone 'Europe/Berlin' --utc" in told.groups[0].files["answer"]
+        assert api.ask("GET", f"/plans/{answer.json()['id']}").status == 404
+    assert api.ask("GET", "/machines/db01").status == 404
+    kept = api.ask("POST", "/machines:plan", body)
+    assert (kept.status, "radius" in kept.json()) == (200, False)
+    by_id = api.ask("POST", "/machines:apply", {"plan": kept.json()["id"]}, headers=DRY)
+    assert (by_id.json()["created"], by_id.json()["radius"]["changed"]) == (["db01"], 1)
+    refused = {"machines": [known | {"profile": "nobody"}]}
+    assert api.ask("POST", "/machines:apply", refused, headers=DRY).status == 409
+    assert "radius" not in api.ask("POST", "/machines:plan", refused, headers=DRY).json()
+    assert api.ask("POST", "/machines:apply", {"plan": kept.json()["id"]}).status == 200
+
+
+def test_a_change_that_validation_refuses_says_what_it_would_do_too(api: Api, world: World) -> None:
+    world.ready()
+    world.machine("odd", "52:54:00:12:34:77", "127.0.2.12", parameters={"timezone": "CET"})
+    etag = api.ask("GET", "/profiles/rocky9").etag
+    change = {"parameters": {"timezone": "%end", "keyboard": "de"}}
+    answer = api.ask("PATCH", "/profiles/rocky9", change, match=etag, headers=DRY)
+    assert (answer.status, answer.json()["code"]) == (422, "template-error")
+    told = Radius.model_validate(answer.json()["radius"])
+    assert (told.failed, told.errors[0].machines, told.groups[0].machines) == (1, ["web01"], ["odd"])
+    plain = api.ask("PATCH", "/profiles/rocky9", change, match=etag)
+    assert (plain.status, "radius" in plain.json()) == (422, False)
+
+
+def test_a_file_that_is_fetched_for_a_rehearsal_is_let_go(api: Api, world: World) -> None:
+    world.ready()
+    etag = api.ask("GET", "/distros/rocky-9.6").etag
+    stored = sorted(path.name for path in world.site.media_dir.rglob("*"))
+    answer = api.ask("PATCH", "/distros/rocky-9.6", {"tree": "http://mirror/9.6"}, match=etag, headers=DRY)
+    assert (answer.status, answer.json()["radius"]["changed"]) == (200, 1)
+    assert sorted(path.name for path in world.site.media_dir.rglob("*")) == stored
+    assert api.ask("GET", "/distros/rocky-9.6").etag == etag
 
 
 def test_who_may_not_read_machines_is_not_shown_their_files(api: Api, world: World) -> None:

@@ -10,6 +10,7 @@ from provisioner.core.policy import Role, allows
 from provisioner.services import people, tokens
 from provisioner.store.engine import write
 from provisioner.store.people import ApiToken
+from provisioner.web import ui
 from provisioner.web.api.operations import Operation
 
 # Routes of the admin plane that need no credential, each for a reason.
@@ -17,7 +18,7 @@ OPEN = {
     "static": "never registered",
     "_health": "says only that the process runs",
     "<lambda>": "says only whether the database answers",
-    "placeholder": "a page without data",
+    "ui.static": "the pages' style sheet and scripts: they hold no data",
     "api.document": "describes, holds no data",
     "api.docs": "describes, holds no data",
     "api.style": "describes, holds no data",
@@ -33,7 +34,9 @@ def refused(api: Api, operation: Operation, bearer: str) -> int:
 
 
 def test_s10_every_route_of_the_admin_plane_is_in_the_table_or_is_open_for_a_reason(api: Api) -> None:
-    known = {f"api.{operation.id}" for operation in table()} | set(OPEN)
+    # Pages have a table of their own, walked in tests/web/test_ui_frame.py.
+    pages = {f"page.{page.name}" for page in ui.pages()}
+    known = {f"api.{operation.id}" for operation in table()} | set(OPEN) | pages
     assert {rule.endpoint for rule in api.app.url_map.iter_rules()} <= known
 
 

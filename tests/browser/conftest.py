@@ -8,8 +8,9 @@ import pytest
 from conftest import Served
 from eyes import PHONE, WIDE, Eyes, Opened
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext, expect, sync_playwright
 
+expect.set_options(timeout=30_000)  # a busy host takes its time; what is right is seen at once
 USER, PASSWORD = "jane", "correct horse battery staple"
 
 

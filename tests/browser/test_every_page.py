@@ -16,21 +16,6 @@ GETS = sorted(
     {page.rule for page in ui.pages() if page.method == "GET"} - {"/live"}  # an endless stream, not a page
 )
 _PARTS = re.compile(r"<(?:\w+:)?(\w+)>")
-# By the first part of the path, whose names stand in the address.
-_NAMES = {
-    "machines": "machine",
-    "builds": "build",
-    "profiles": "profile",
-    "templates": "template",
-    "networks": "subnet",
-    "distros": "distro",
-    "users": "user",
-    "tokens": "token",
-    "rack": "mac",
-    "discoveries": "mac",
-    "history": "revision",
-    "webhooks": "webhook",
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +32,11 @@ def hostile(served: Served, inside: Site, tmp_path_factory: pytest.TempPathFacto
 
 def address(rule: str, hostile: scene.Scene) -> str | None:
     """An address of the page in the scene; None where the scene has nothing to show there."""
-    if "<" not in rule:
-        return rule
-    own = _NAMES.get(rule.split("/")[1])
-    known = {"number": str(hostile.revision), "page": "api", "kind": "machine"}
-    values = [known.get(name, getattr(hostile, own, None) if own else None) for name in _PARTS.findall(rule)]
-    if None in values:
+    known = max((place for place in hostile.names if rule.startswith(place)), key=len, default="")
+    names = hostile.names.get(known, {})
+    if not set(_PARTS.findall(rule)) <= set(names):
         return None
-    found = iter(values)
-    return _PARTS.sub(lambda _: str(next(found)), rule)
+    return _PARTS.sub(lambda found: names[found[1]], rule) + names.get("?", "")
 
 
 def test_the_scene_has_something_for_every_page(hostile: scene.Scene) -> None:

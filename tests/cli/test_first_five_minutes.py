@@ -69,7 +69,7 @@ def test_the_first_five_minutes_word_for_word(tmp_path: Path, mirror: str) -> No
         said = (tmp_path / "log").read_text()
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         log.close()
     assert "provisioner dhcp show --subnet lab" in shown[0]
     assert "provisioner build start web01" in shown[2]

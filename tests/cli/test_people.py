@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hashes import FOREIGN
 
 from provisioner.core.policy import Role
 from provisioner.errors import NotLoggedIn
@@ -76,6 +77,25 @@ def test_a_password_from_a_file_from_standard_input_or_anew(empty: Any, tmp_path
     made = empty.cli("user", "password", "jane").stdout.split()[-1]
     assert empty.cli("user", "sessions").stdout == "Nobody is logged in\n"
     assert lets_in(empty, "jane", made)
+
+
+def test_s15_a_hash_from_elsewhere_in_a_file_or_sent_in(empty: Any, tmp_path: Path) -> None:
+    secret, stored = FOREIGN["sha512"]
+    (tmp_path / "hash").write_text(f"{stored}\n")
+    shown = empty.cli("user", "add", "ada", "--role", "author", "--password-hash", str(tmp_path / "hash"))
+    assert (shown.stdout, stored in str(everything(empty))) == ("user ada added, author\n", False)
+    assert lets_in(empty, "ada", secret)
+    assert empty.cli("history", "user/ada").stdout.count("the same password, hashed as new ones are") == 1
+    secret, stored = FOREIGN["bcrypt"]
+    empty.cli("user", "edit", "ada", "--password-hash", "-", stdin=stored)
+    assert lets_in(empty, "ada", secret)
+    weak = empty.cli("user", "edit", "ada", "--password-hash", "-", stdin="$1$salt$qjXMvbEw8oaL.CzflDtaK/", code=1)
+    assert "MD5 crypt is broken" in weak.stderr
+    assert "next: leave the hash out and set a password" in weak.stderr
+    seen = empty.cli("user", "add", "joe", "--role", "viewer", "--password-hash", stored, code=2)
+    assert "others see command lines" in seen.stderr
+    assert stored not in seen.stderr
+    empty.cli("user", "add", "joe", "--role", "viewer", "--password-hash", "-", "--ask", code=2, stdin=stored)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "short\n", "jane\n", "x" * 10**6, "\udcff" * 20 + "\n", "a" * 40])

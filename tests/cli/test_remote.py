@@ -165,8 +165,8 @@ def test_a_build_is_watched_from_elsewhere(served: Served) -> None:
     assert machine.event(tokens["event"], "disk", message="step disk").status == 200
     wait_for(lambda: any("step disk" in line for line in lines), what="the step to be shown")
     there.run("build", "cancel", "web77")
-    assert watch.wait(30) == 1
-    reader.join(10)
+    assert watch.wait(120) == 1
+    reader.join(60)
     watch.stdout.close()
     machine.site.engine.dispose()
     assert "cancelled by admin" in lines[-1]

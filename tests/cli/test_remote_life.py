@@ -51,6 +51,8 @@ WORK: tuple[tuple[str, str, int], ...] = (
     ("build start web01", "", 0),
     ("build diff web01", "", 0),
     ("build diff web01 1 2", "", 0),
+    ("build reseal web01", "", 0),
+    ("build show web01 --number 2", "", 0),
     ("build diff web01 1 9", "", 3),
     ("build cancel web01", "", 0),
     ("build repeat web01 --number 1", "", 0),

@@ -128,6 +128,8 @@ build start web01 --param timezone=[]
 build start web02
 build start web09
 build repeat web01
+build reseal web01
+build reseal web09
 build cancel web01
 build continue web01
 build retry-handoff web02

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.pointers import at, spoken
-from provisioner.core.sequences import MOST, counted_macs, expand
+from provisioner.core.sequences import MOST, counted_macs, expand, following
 from provisioner.errors import InvalidInput, MalformedMac, TooLarge
 
 
@@ -88,3 +88,23 @@ def test_the_pointer_of_an_inner_field_is_put_after_the_outer_one() -> None:
     with pytest.raises(InvalidInput) as caught, at("/tags"):
         raise InvalidInput("wrong", where="/tags/0")
     assert caught.value.where == "/tags/0", "one that is inside already stays"
+
+
+@pytest.mark.parametrize(
+    ("last", "name"),
+    [
+        ("web01", "web02"),
+        ("rack3-09", "rack3-10"),
+        ("web99", "web100"),
+        ("n07a.lab2.example.com", "n08a.lab2.example.com"),
+        ("gateway", ""),
+        ("gateway.lab2", ""),
+    ],
+)
+def test_the_name_that_follows(last: str, name: str) -> None:
+    assert following(last) == name
+
+
+@given(st.integers(0, 99_998), st.integers(1, 5))
+def test_what_follows_is_the_next_of_a_run(number: int, width: int) -> None:
+    assert following(f"n{number:0{width}d}") == f"n{number + 1:0{width}d}"

@@ -1,7 +1,6 @@
 """A process that applies a plan is killed at twenty random moments: all of it is there afterwards, or nothing."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 import applying
 import pytest
+from calling import PROCESSES
 from world import ACTOR
 
 from provisioner.services import plans, records, subnets
@@ -25,8 +25,6 @@ from provisioner.store.plans import STAGED
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 KILLS, NEW, OLD = 20, 700, 100
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["applying"])
 
 
 def body(description: str, first: int, count: int) -> list[dict[str, Any]]:
@@ -70,8 +68,8 @@ def planned(_template: Path, tmp_path: Path) -> tuple[Path, str]:
 
 def start(state: Path, plan_id: str) -> tuple[Any, Connection]:
     """The process and the pipe on which it tells."""
-    ours, theirs = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(target=applying.apply, args=(state, plan_id, theirs), daemon=True)
+    ours, theirs = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=applying.apply, args=(state, plan_id, theirs), daemon=True)
     process.start()
     theirs.close()
     return process, ours

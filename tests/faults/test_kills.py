@@ -40,7 +40,7 @@ def kill_tree(served: Served) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if served.process is not None:
-        served.process.wait(30)
+        served.process.wait(120)
 
 
 @pytest.mark.parametrize("most", [20, pytest.param(50, marks=pytest.mark.full)])

@@ -72,7 +72,7 @@ def test_r20_r33_each_child_is_killed_while_a_machine_is_built(tmp_path: Path) -
         assert follow(room, timeline, plan.timeout) == "configured", "\n".join(killer.lines)
         assert not killer.left, f"never came: {killer.left}\n" + "\n".join(killer.lines)
         assert all(count for _, count in killer.killed), killer.killed
-        wait_for(lambda: all(killer.processes(child) for _, child in MOMENTS), 30, "all children again")
+        wait_for(lambda: all(killer.processes(child) for _, child in MOMENTS), 120, "all children again")
         shown = room.server.cli_json("build", "show", name)
         kinds = [event["kind"] for event in shown["events"]]
         assert shown["attempts"] == 1

@@ -61,11 +61,11 @@ def test_a_network_takes_its_processes_along() -> None:
         with network(run_name(directory), machines=2) as wire:
             child = spawn(wire.inside("sh", "-c", "setsid sleep 600 & wait"), directory / "log")
             inside = ["ip", "netns", "pids", wire.namespace]
-            wait_for(lambda: len(run(inside).split()) >= 2, 10, "both processes")
+            wait_for(lambda: len(run(inside).split()) >= 2, 60, "both processes")
             pids = run(inside).split()
             assert "tap1" in run(["ip", "-n", wire.namespace, "link"])
         assert wire.namespace not in namespaces()
-        wait_for(lambda: not any(alive(int(pid)) for pid in pids), 10, "the processes to end")
+        wait_for(lambda: not any(alive(int(pid)) for pid in pids), 60, "the processes to end")
         stop(child)
     assert not directory.exists()
 
@@ -76,7 +76,7 @@ def test_sigterm_takes_a_run_down(other_run: tuple[subprocess.Popen[str], Path, 
     process, directory, pid = other_run
     assert directory.name in namespaces()
     process.terminate()
-    process.wait(30)
+    process.wait(120)
     assert not directory.exists()
     assert directory.name not in namespaces()
     assert not alive(pid)
@@ -87,7 +87,7 @@ def test_sigterm_takes_a_run_down(other_run: tuple[subprocess.Popen[str], Path, 
 def test_clean_removes_what_a_killed_run_left_behind(other_run: tuple[subprocess.Popen[str], Path, int]) -> None:
     process, directory, pid = other_run
     process.send_signal(signal.SIGKILL)
-    process.wait(30)
+    process.wait(120)
     wait_for(lambda: not alive(pid), 60, "the child to follow its parent")
     assert directory.exists()
     clean()
@@ -107,9 +107,9 @@ def test_clean_leaves_living_runs_alone(other_run: tuple[subprocess.Popen[str], 
 
 def test_stop_ends_the_whole_group(tmp_path: Path) -> None:
     child = spawn(["sh", "-c", "trap '' TERM; sleep 600 & echo $!; wait"], tmp_path / "log")
-    pid = int(wait_for(lambda: (tmp_path / "log").read_text().strip(), 10, "the grandchild"))
+    pid = int(wait_for(lambda: (tmp_path / "log").read_text().strip(), 60, "the grandchild"))
     stop(child, patience=0.2)
-    wait_for(lambda: not alive(pid), 10, "the grandchild to end")
+    wait_for(lambda: not alive(pid), 60, "the grandchild to end")
     assert child.returncode is not None
 
 

@@ -80,7 +80,7 @@ def cable(*addresses: str) -> Iterator[Cable]:
             subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
 
 
-def poll(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def poll(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Wait until ``condition`` gives something true, and return that; an assertion error after the deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

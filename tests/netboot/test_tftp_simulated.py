@@ -153,6 +153,13 @@ def test_t12_resends_come_within_a_second_and_then_ever_later_up_to_six(options:
     assert play.now <= 30 + 6, "and nothing is held for ever"
 
 
+@pytest.mark.parametrize("options", [{}, {"blksize": "512", "tsize": "0", "windowsize": "64"}])
+def test_t26_who_never_acknowledges_gets_three_datagrams(options: dict[str, str]) -> None:
+    back = Way(2)
+    done = Play(CONTENT, options, silent_after(0), back, patience=1e9).run()
+    assert (done.outcome, back.seen) == ("timeout", 3)
+
+
 @pytest.mark.parametrize("timeout", [1, 2, 7, 255])
 def test_t12_a_timeout_that_was_asked_for_is_the_wait(timeout: int) -> None:
     done = Play(CONTENT, {"timeout": str(timeout)}, silent_after(1), Way(2)).run()

@@ -15,7 +15,7 @@ import pytest
 
 from provisioner.netboot.tftp import Content, Limits, Request, Resolve, TftpServer, Transfer
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 CALM = Limits(
     first_resend=60.0, least_resend=60.0, resend_cap=60.0, source_rate=1e9, source_burst=1e9, rate=1e9, burst=1e9

@@ -33,6 +33,7 @@ _REAL = (
     "cat",
     "tr",
     "sed",
+    "head",
     "awk",
     "mktemp",
     "rm",
@@ -161,7 +162,7 @@ class LiveSystem:
         for each in (self.target / "root", self.target / "etc/netplan", self.logs / "installer", self.tools):
             each.mkdir(parents=True)
         self.sys = fake_sys(place, firmware, {"sda": 500, "sdb": 240, "sdc": 1000})
-        for name in ("sleep", "chroot", "mount", "umount"):
+        for name in ("sleep", "chroot", "mount", "umount", "curtin", "cryptsetup"):
             (self.tools / name).write_text(_FAKE)
             (self.tools / name).chmod(0o755)
         for name in [*_REAL, *([client] if client else []), "basename"]:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -153,6 +154,68 @@ def _no_traces(place: Path) -> None:
     assert not [path for path in files if "seed-token_1" in path.read_text() or HASH in path.read_text()]
     assert any("/build/.../seed/user-data" in path.read_text() for path in files)
     assert not [path for path in files if path.name == "autoinstall-user-data"]
+
+
+CRYPTTAB = """crypt0 UUID=0-root none luks
+cryptswap UUID=1-swap none luks
+cryptvar UUID=2-var none luks
+"""
+
+
+@pytest.mark.parametrize("raid1", [False, True], ids=["one disk", "mirror"])
+def test_one_passphrase_opens_all_that_is_encrypted_beside_the_root(tmp_path: Path, raid1: bool) -> None:
+    parameters = {"encrypt": True, "partitioning": "plain", "var_size": "20G", "swap_size": "4G", "raid1": raid1}
+    late = script_of(answer_of("ubuntu2404", parameters=parameters), "late-commands")
+    live = LiveSystem(tmp_path)
+    _leave_traces(live)
+    live.run_dir.mkdir()
+    (live.run_dir / "root").write_text(f"root:{HASH}\n")
+    (live.target / "etc/crypttab").write_text(CRYPTTAB)
+    with recorder(all_well) as server:
+        ran = live.run(late, server)
+    assert ran.status == 0, ran.output
+    keys = live.target / "etc/cryptsetup-keys.d"
+    assert (live.target / "etc/crypttab").read_text().splitlines() == [
+        "crypt0 UUID=0-root none luks",
+        "cryptswap UUID=1-swap /etc/cryptsetup-keys.d/cryptswap.key luks",
+        "cryptvar UUID=2-var /etc/cryptsetup-keys.d/cryptvar.key luks",
+    ]
+    texts = [(keys / f"crypt{each}.key").read_bytes() for each in ("var", "swap")]
+    assert [len(each) for each in texts] == [64, 64] and texts[0] != texts[1]
+    assert {path.stat().st_mode & 0o777 for path in keys.iterdir()} == {0o600} and keys.stat().st_mode & 0o777 == 0o700
+    added = [line for line in ran.fakes.splitlines() if line.startswith("cryptsetup ")]
+    opened = f"--batch-mode luksAddKey --key-file {live.run_dir}/disk_passphrase /dev/disk/by-uuid"
+    assert added == [f"cryptsetup {opened}/{uuid} {keys}/{name}.key" for uuid, name in
+                     (("2-var", "cryptvar"), ("1-swap", "cryptswap"))]  # fmt: skip
+    last = ran.fakes.index("curtin in-target")
+    assert "update-initramfs -u -k all" in ran.fakes[last:] and ran.fakes.rindex("luksAddKey") < last
+    assert (live.target / "etc/initramfs-tools/conf.d/provisioner-resume").read_text() == "RESUME=none\n"
+    assert not live.run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("crypttab", "broken", "says"),
+    [("crypt0 UUID=0 none luks\n", "", "cryptvar is not in"), (CRYPTTAB, "cryptsetup", "add a key to cryptvar")],
+)
+def test_a_volume_that_no_key_opens_is_a_failure(tmp_path: Path, crypttab: str, broken: str, says: str) -> None:
+    parameters = {"encrypt": True, "partitioning": "plain", "var_size": "20G"}
+    live = LiveSystem(tmp_path)
+    (live.target / "etc/crypttab").write_text(crypttab)
+    if broken:
+        (live.tools / broken).write_text("#!/bin/sh\nexit 1\n")
+    late = script_of(answer_of("ubuntu2404", parameters=parameters), "late-commands")
+    live.run_dir.mkdir()
+    (live.run_dir / "root").write_text(f"root:{HASH}\n")
+    with recorder(all_well) as server:
+        ran = live.run(late, server)
+    assert ran.status != 0
+    assert server.steps()[-1] == "failed"
+    assert says in server.asked[-1].form["message"]
+
+
+@pytest.mark.parametrize("layout", [{"encrypt": True, "var_size": "20G"}, {"partitioning": "plain", "var_size": "20G"}])
+def test_other_layouts_have_no_keys_on_the_disk(layout: dict[str, Any]) -> None:
+    assert "cryptsetup" not in script_of(answer_of("ubuntu2404", parameters=layout), "late-commands")
 
 
 def test_what_the_installer_copies_after_the_late_commands_is_cleaned_at_the_first_boot(tmp_path: Path) -> None:

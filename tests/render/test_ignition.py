@@ -6,20 +6,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import jinja2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.core.markers import fill_secrets, secrets_in
 from provisioner.errors import BuildNotPossible, MalformedContent, TemplateError
-from provisioner.render.filters import Unrepresentable
-from provisioner.render.sandbox import TemplateRefuses
 from provisioner.render.validate import findings
 from tests.render.context import NETWORKS
 from tests.render.faked import Ran, run
 from tests.render.goldens import FIRMWARES, hold
-from tests.render.structural import HASH, a_machine, arguments, data_of, found, made, made_of, quickly
+from tests.render.structural import (
+    HASH,
+    a_machine,
+    arguments,
+    data_of,
+    found,
+    in_this_process,
+    made,
+    made_of,
+    mistake,
+    quickly,
+    with_value,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +60,9 @@ def target(text: str) -> Any:
     return json.loads(content(json.loads(text), "/etc/provisioner/target.ign"))
 
 
-def installed(name: str, text: str, place: Path, firmware: str) -> tuple[Ran, str, str]:
+def installed(
+    name: str, text: str, place: Path, firmware: str, *, memory: int = 8192, tpm: bool = True
+) -> tuple[Ran, str, str]:
     """The install script on a made-up machine: how it ran, what it installed with, and the config it gave."""
     work = place / "work"
     (work / "stage/etc/provisioner").mkdir(parents=True)
@@ -67,6 +78,13 @@ sync() { :; }
     script = tools + content(json.loads(text), SCRIPT[name])
     variables = a_machine(firmware).build(place)
     variables |= {"provisioner_run": str(work), "provisioner_target": str(place / "target.ign"), "place": str(place)}
+    (place / "memory").write_text(f"MemTotal: {memory * 1024} kB\nMemFree: 1 kB\n")
+    variables |= {"provisioner_memory": str(place / "memory"), "provisioner_links": str(place / "disk")}
+    variables |= {"provisioner_tpm": str(place / "memory" if tpm else place / "nothing")}
+    # A name that no config can hold, one of another disk, then the right ones.
+    for link, disk in (("by-id/a b", "sdb"), ("by-id/ata-INTEL", "sdb"), ("by-path/pci-1", "sda"), ("by-id/x", "sdc")):
+        (place / "disk" / link).parent.mkdir(parents=True, exist_ok=True)
+        (place / "disk" / link).symlink_to(f"/dev/{disk}")
     ran = run(script, place, variables)
     called, given_config = place / "called", place / "given"
     return (
@@ -156,7 +174,8 @@ def test_c06_an_installer_that_fails_says_so_and_nothing_is_booted(tmp_path: Pat
     ("name", "changes", "says"),
     [
         ("fcos", {"partitioning": "lvm"}, "partitioning: plain"),
-        ("fcos", {"raid1": True}, "the controller's RAID"),
+        ("flatcar", {"raid1": True}, "the controller's RAID"),
+        ("fcos", {"encrypt": True, "var_size": "20G"}, "inside the encrypted root"),
         ("flatcar", {"encrypt": True}, "storage.luks"),
         ("fcos", {"swap_size": "4G"}, "leave it empty"),
         ("flatcar", {"var_size": "20G"}, "leave it empty"),
@@ -182,6 +201,88 @@ def test_a_var_of_its_own() -> None:
     assert [each["name"] for each in target(text)["systemd"]["units"]] == ["var.mount"]
 
 
+def devices(config: Any) -> list[str]:
+    """What each file system of a config is on, in order, with what it is called or where it is mounted."""
+    return [f"{each['device']} {each.get('label') or each['path']}" for each in config["storage"]["filesystems"]]
+
+
+ESPS = ["/dev/disk/by-partlabel/esp-1 esp-1", "/dev/disk/by-partlabel/esp-2 esp-2"]
+BOOT = "/dev/md/md-boot boot"
+
+
+@pytest.mark.parametrize(
+    ("changes", "systems", "mirrors", "luks"),
+    [
+        ({"raid1": True}, [*ESPS, BOOT, "/dev/md/md-root root"], ["md-boot", "md-root"], []),
+        (
+            {"raid1": True, "var_size": "40G"},
+            [*ESPS, BOOT, "/dev/md/md-var /var", "/dev/md/md-root root"],
+            ["md-boot", "md-var", "md-root"],
+            [],
+        ),
+        ({"encrypt": True}, ["/dev/mapper/root root"], [], ["/dev/disk/by-partlabel/root"]),
+        (
+            {"raid1": True, "encrypt": True},
+            [*ESPS, BOOT, "/dev/mapper/root root"],
+            ["md-boot", "md-root"],
+            ["/dev/md/md-root"],
+        ),
+    ],
+    ids=["mirror", "mirror with var", "encrypted", "encrypted mirror"],
+)
+def test_fedora_coreos_is_mirrored_and_encrypted_as_butane_translates_it(
+    changes: dict[str, Any], systems: list[str], mirrors: list[str], luks: list[str], tmp_path: Path
+) -> None:
+    """The order and sizes of partitions are those of Butane's `boot_device` for x86_64."""
+    text = made("fcos", parameters=changes)
+    assert found("fcos", text) == []
+    ran, called, config = installed("fcos", text, tmp_path, "uefi")
+    assert (ran.status, ran.steps()) == (0, ["installer", "disk", "built"]), ran.output
+    assert wrong(config) == [] and "PROVISIONER_" not in config
+    new = json.loads(config)
+    assert devices(new) == systems
+    assert [each["name"] for each in new["storage"].get("raid", [])] == mirrors
+    volumes = new["storage"].get("luks", [])
+    assert [(each["device"], each["clevis"]) for each in volumes] == [(device, {"tpm2": True}) for device in luks]
+    if "raid1" not in changes:
+        assert "disks" not in new["storage"]
+        return
+    assert "coreos-installer install /dev/sdb" in called, "the first of the mirror"
+    links = tmp_path / "disk"
+    assert [each["device"] for each in new["storage"]["disks"]] == [
+        f"{links}/by-id/ata-INTEL",
+        f"{links}/by-path/pci-1",
+    ]
+    for number, disk in enumerate(new["storage"]["disks"], 1):
+        parts = [(each["label"], each.get("sizeMiB")) for each in disk["partitions"]]
+        root = (
+            [(f"root-{number}", 16384), (f"var-{number}", 40960)]
+            if "var_size" in changes
+            else [(f"root-{number}", None)]
+        )
+        assert parts == [(f"bios-{number}", 1), (f"esp-{number}", 127), (f"boot-{number}", 384), *root]
+    units = {each["name"]: each["contents"] for each in new.get("systemd", {}).get("units", [])}
+    assert ("What=/dev/md/md-var" in units.get("var.mount", "")) is ("var_size" in changes)
+    assert "dev-md-md\\x2dvar.service" in units.get("var.mount", "dev-md-md\\x2dvar.service")
+
+
+@pytest.mark.parametrize(
+    ("changes", "memory", "tpm", "says"),
+    [
+        ({"encrypt": True}, 8192, False, "needs a TPM 2.0"),
+        ({"encrypt": True}, 2048, True, "encrypt needs 4 GiB of memory"),
+        ({"raid1": True}, 2048, True, "raid1 needs 4 GiB of memory"),
+    ],
+)
+def test_r39_what_the_first_boot_would_lack_is_said_before_a_disk_is_touched(
+    changes: dict[str, Any], memory: int, tpm: bool, says: str, tmp_path: Path
+) -> None:
+    text = made("fcos", parameters=changes)
+    ran, called, _ = installed("fcos", text, tmp_path, "uefi", memory=memory, tpm=tpm)
+    assert (ran.status, called, ran.steps()) == (1, "", ["installer", "failed"])
+    assert says in ran.output and "no disk was touched" in ran.output
+
+
 def test_fedora_coreos_needs_its_rootfs() -> None:
     with pytest.raises(BuildNotPossible) as caught:
         arguments("fcos", data_of("fcos"))
@@ -201,7 +302,7 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@in_this_process
 @given(
     value=HOSTILE,
     name=st.sampled_from(PROFILES),
@@ -210,16 +311,8 @@ HOSTILE = st.one_of(
 def test_s34_no_value_opens_a_key_or_a_line(value: str, name: str, field: str) -> None:
     benign: dict[str, Any] = {"ntp": ["x"], "ssh_keys": ["x"], "image_url": "x", "serial_console": "x"}
     data = data_of(name, parameters=benign)
-    plain = quickly(name, data)
-    if not value:
-        return
-    if field == "fqdn":
-        data["machine"] = data["machine"] | {"fqdn": value}
-    else:
-        data["parameters"] = data["parameters"] | {field: [value] if isinstance(benign.get(field), list) else value}
-    try:
-        text = quickly(name, data)
-    except (Unrepresentable, TemplateRefuses, jinja2.TemplateError, ValueError):
+    plain, text = quickly(name, data), with_value(name, data, field, value)
+    if not value or text is None:
         return
     assert structure(json.loads(text)) == structure(json.loads(plain))
     assert structure(target(text)) == structure(target(plain))
@@ -248,12 +341,9 @@ def test_s34_no_value_opens_a_key_or_a_line(value: str, name: str, field: str) -
     ],
 )
 def test_s33_mistakes_are_found_with_their_line(before: str, after: str, message: str) -> None:
-    text = made("fcos")
-    assert before in text
-    bad = text.replace(before, after, 1)
-    first = next(each for each in findings("ignition", bad, os="fcos", version="41") if message in each.message)
+    first, line = mistake("fcos", before, after, message)
     assert first.level == "error"
-    assert abs(first.line - 1 - bad[: bad.index(after)].count("\n")) <= 3
+    assert abs(first.line - line) <= 3
 
 
 def test_deep_and_odd_json_is_refused_and_not_followed() -> None:

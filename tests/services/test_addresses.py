@@ -1,13 +1,11 @@
 """Item 4: free addresses, holds, and what a subnet's addresses are used for."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from calling import given_to_processes
 from conftest import both_engines
 from sqlalchemy import event, insert, select, update
 from world import ACTOR, World
@@ -235,27 +233,6 @@ def test_a_machine_keeps_the_address_it_had_before_a_range_was_drawn(world: Worl
         add(site, 3, "10.0.2.16")
 
 
-_CALLER = """
-import sys
-from provisioner.services import addresses, machines
-from provisioner.services.interfaces import InterfaceInput
-from provisioner.services.site import Actor, open_site
-from provisioner.settings import load
-names = ("STATE_DIR", "DATABASE_URL", "LOCK_SECONDS")
-environ = dict(zip((f"PROVISIONER_{name}" for name in names), (*sys.argv[1:3], "60"), strict=True))
-site = open_site(load(environ=environ))
-who, rounds = int(sys.argv[3]), int(sys.argv[4])
-print("ready", flush=True)
-sys.stdin.readline()
-for number in range(rounds):
-    one = who * 10_000 + number
-    mac = f"52:54:{one >> 24:02x}:{one >> 16 & 255:02x}:{one >> 8 & 255:02x}:{one & 255:02x}"
-    nic = InterfaceInput(mac, "next", subnet="lab")
-    print(machines.add(site, Actor(f"p{who}", "t"), f"p{who}-{number}", [nic], {})["interfaces"][0]["ip"])
-    print(addresses.hold(site, Actor(f"p{who}", "t"), "lab")[0])
-"""
-
-
 def race_of_threads(site: Site, callers: int, rounds: int) -> list[str | None]:
     """What callers in threads are given: machines and holds in turn."""
 
@@ -270,37 +247,6 @@ def race_of_threads(site: Site, callers: int, rounds: int) -> list[str | None]:
         return [ip for given in pool.map(one, range(callers)) for ip in given]
 
 
-def race_of_processes(site: Site, callers: int, rounds: int) -> list[str]:
-    """What callers in processes of their own are given."""
-    where = [str(site.settings.state_dir), site.settings.database_url]
-    given: list[str] = []
-    with ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", _CALLER, *where, str(who), str(rounds)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                )
-            )
-            for who in range(callers)
-        ]
-        for each in running:
-            assert each.stdout is not None
-            assert each.stdout.readline() == "ready\n"
-        for each in running:
-            assert each.stdin is not None
-            each.stdin.write("go\n")
-            each.stdin.flush()
-        for each in running:
-            out = each.communicate()[0]
-            assert each.returncode == 0, out
-            given += out.split()
-    return given
-
-
 @both_engines
 def test_r16_sixteen_parallel_callers_get_no_address_twice(world: World) -> None:
     world.subnet("lab", "10.0.0.0/16")
@@ -312,13 +258,13 @@ def test_r16_sixteen_parallel_callers_get_no_address_twice(world: World) -> None
 @both_engines
 def test_r16_nor_do_sixteen_processes(world: World) -> None:
     world.subnet("lab", "10.0.0.0/16")
-    given = race_of_processes(world.site, 16, 2)
+    given = given_to_processes(world.site, 16, 2)
     assert len(given) == len(set(given)) == 64
 
 
 @pytest.mark.full
 @both_engines
-@pytest.mark.parametrize("race", [race_of_threads, race_of_processes])
+@pytest.mark.parametrize("race", [race_of_threads, given_to_processes])
 def test_r16_two_hundred_times(world: World, race: Any) -> None:
     world.subnet("lab", "10.0.0.0/16")
     given = race(world.site, 16, 200)

@@ -1,6 +1,5 @@
 """`distro import` of honest media: what is found, kept, registered and served."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -8,37 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mediums import CASPER, FIXTURES, NETBOOT, PXEBOOT, RED_HAT, SUSE, iso, medium
+from mediums import CASPER, FIXTURES, NETBOOT, PXEBOOT, RED_HAT, SUSE, iso, medium, served, sha, with_texts
 from world import ACTOR, World
 
 from provisioner.core.mediatree import Answers
 from provisioner.errors import InvalidInput, MediaMissing, NameTaken, StorageFull
-from provisioner.services import arming, check, installables, media, mediaimport, published, records, trees
+from provisioner.services import arming, check, installables, media, mediaimport, records, trees
 from provisioner.services.site import Site
 from provisioner.store.models import Distro
 
 pytestmark = pytest.mark.slow
-
-
-def with_texts(fixture: str, files: dict[str, bytes]) -> dict[str, bytes]:
-    """The files of a medium: the fixture's metadata and these."""
-    root = FIXTURES / fixture
-    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    return found | files
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def served(site: Site, distro: str, path: str) -> bytes | None:
-    """What media sends for a path of the distro's tree."""
-    root = published.tree(site, distro)
-    handle = None if root is None else media.open_beneath(root, path)
-    if handle is None:
-        return None
-    with os.fdopen(handle, "rb") as file:
-        return file.read()
 
 
 def beside(site: Site) -> list[str]:

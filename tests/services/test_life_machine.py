@@ -309,6 +309,7 @@ def life(_template: Path) -> Iterator[type[BuildLife]]:
     yield type("Life", (BuildLife,), {"template": _template})
 
 
+@pytest.mark.slow
 def test_r01_r03_r04_s23_s27_no_order_of_events_breaks_a_build(
     life: type[BuildLife], monkeypatch: pytest.MonkeyPatch
 ) -> None:

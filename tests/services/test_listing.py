@@ -280,6 +280,7 @@ EDITS = st.lists(
 )
 
 
+@pytest.mark.slow
 @both_engines
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(

@@ -72,7 +72,7 @@ def test_the_exceptions_are_the_odd_machines_alone_by_each_mac(site: Site, world
 maybe_way = st.none() | st.sampled_from(sorted(WAYS))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(maybe_way, maybe_way, maybe_way), maybe_way)
 def test_all_who_answer_agree(site: Site, world: World, ways: tuple[str | None, ...], own: str | None) -> None:
     """The boot path, the cache for a stopped database, and `profile explain`."""

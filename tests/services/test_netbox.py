@@ -24,7 +24,7 @@ from provisioner.errors import (
     Stale,
     TooLarge,
 )
-from provisioner.services import check, machines, netbox, records
+from provisioner.services import check, machines, netbox, plans, records
 from provisioner.services.machines import InterfaceInput
 from provisioner.services.site import Site
 from provisioner.settings import NetBox
@@ -94,6 +94,44 @@ def test_devices_become_machines_and_the_next_plan_is_empty(site: Site, world: W
     assert nics(site, "v6only") == [("52:54:00:aa:00:06", "fd00:2::23")]
     again = netbox.plan(site, ACTOR)
     assert (again["created"], again["changed"], again["unchanged"]) == ([], [], 9)
+
+
+@both_engines
+def test_more_devices_than_one_plan_takes_make_several(
+    site: Site, world: World, server: NetBoxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is whole; two that swap their addresses are in one; a failure says what was done by then."""
+    monkeypatch.setattr(plans, "MOST_MACHINES", 3)
+    site = configured(site, server)
+    planned = netbox.plan(site, ACTOR)
+    assert [each["machines"] for each in planned["parts"]] == [3, 3, 3]
+    assert planned["ids"] == [each["id"] for each in planned["parts"]]
+    done = netbox.apply(site, ACTOR, planned)
+    assert (len(done["created"]), len(machines.listing(site))) == (9, 9)
+    again = netbox.plan(site, ACTOR)
+    assert (again["created"], again["changed"], again["unchanged"]) == ([], [], 9)
+    rows = {each["address"]: each for each in server.lists["ipam/ip-addresses"]}
+    first, last = rows["10.0.2.21/24"], rows["10.0.2.26/24"]
+    first["address"], last["address"] = last["address"], first["address"]
+    swapped = netbox.plan(site, ACTOR)
+    assert (len(swapped["changed"]), swapped["refused"]) == (2, [])
+    netbox.apply(site, ACTOR, swapped)
+    assert records.verify(site) == []
+
+
+@both_engines
+def test_of_several_plans_a_failure_says_which_were_applied(
+    site: Site, world: World, server: NetBoxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "MOST_MACHINES", 4)
+    site = configured(site, server)
+    planned = netbox.plan(site, ACTOR)
+    theirs = planned["created"][5]["machine"]["interfaces"][0]["mac"]
+    machines.add(site, ACTOR, "stranger", [InterfaceInput(theirs)], {})
+    with pytest.raises(Stale) as caught:
+        netbox.apply(site, ACTOR, planned)
+    assert caught.value.hint == "1 of 3 plans were applied, each whole; sync again for the rest"
+    assert len(machines.listing(site)) == 1 + 4
 
 
 @both_engines
@@ -230,7 +268,7 @@ def test_no_device_at_all_is_an_error_once_there_were_some(site: Site, world: Wo
 def test_an_empty_netbox_is_an_empty_plan(site: Site, world: World, server: NetBoxServer) -> None:
     server.keep_devices()
     done = synced(configured(site, server))
-    assert (done["id"], done["created"], done["flagged"]) == (None, [], [])
+    assert (done["ids"], done["created"], done["flagged"]) == ([], [], [])
 
 
 def test_r17_a_world_that_changed_since_the_plan_is_not_overwritten(

@@ -50,6 +50,10 @@ def changed(*edits: tuple[int, dict[str, Any]]) -> list[dict[str, Any]]:
     return body
 
 
+def mac(number: int) -> str:
+    return f"52:54:00:00:00:{number:02x}"
+
+
 def refusals(site: Site, body: list[Any]) -> list[tuple[int, str, str]]:
     """What a plan refuses: row, code, pointer."""
     return [(each["index"], each["code"], each["pointer"]) for each in plans.plan(site, ACTOR, body)["refused"]]
@@ -143,6 +147,46 @@ def test_addresses_may_change_places(lab: Site) -> None:
     assert refusals(lab, body[:1]) == [(0, "address-taken", "/interfaces/0/ip")]
     applied(lab, body)
     assert machines.show(lab, "web10")["interfaces"][0]["ip"] == "127.0.2.11"
+    clean(lab)
+
+
+@both_engines
+def test_names_may_change_places(lab: Site) -> None:
+    """By pairs and in a ring; half of it is refused, with what to do."""
+    applied(lab, [{"name": f"n{number}", "interfaces": [{"mac": mac(number)}]} for number in range(5)])
+    before = {each["name"]: each for each in snapshots(lab)}
+    swap = [{"name": "n1", "interfaces": [{"mac": mac(0)}]}, {"name": "n0", "interfaces": [{"mac": mac(1)}]}]
+    assert refusals(lab, swap[:1]) == [(0, "name-taken", "/name")]
+    assert "names may change places" in plans.plan(lab, ACTOR, swap[:1])["refused"][0]["hint"]
+    plan = plans.plan(lab, ACTOR, swap)
+    assert [each["changes"] for each in plan["changed"]] == [
+        [{"pointer": "/name", "before": "n0", "after": "n1"}],
+        [{"pointer": "/name", "before": "n1", "after": "n0"}],
+    ]
+    plans.apply(lab, ACTOR, plan_id=plan["id"])
+    ring = [{"name": f"n{2 + (number + 1) % 3}", "interfaces": [{"mac": mac(2 + number)}]} for number in range(3)]
+    applied(lab, ring)
+    after = {each["name"]: each["interfaces"][0]["mac"] for each in snapshots(lab)}
+    assert after == {"n0": mac(1), "n1": mac(0), "n3": mac(2), "n4": mac(3), "n2": mac(4)}
+    assert machines.show(lab, "n1")["interfaces"] == before["n0"]["interfaces"]
+    assert records.listing(lab, "machine/n3")[0]["changed"] == ["name"]
+    clean(lab)
+
+
+@both_engines
+def test_macs_that_change_places_are_the_names_that_do_unless_a_serial_number_says_otherwise(lab: Site) -> None:
+    first: list[dict[str, Any]] = [
+        {"name": f"n{number}", "serial": f"SN{number}", "interfaces": [{"mac": mac(number)}]} for number in (0, 1)
+    ]
+    applied(lab, first)
+    swapped = [first[0] | {"interfaces": [{"mac": mac(1)}]}, first[1] | {"interfaces": [{"mac": mac(0)}]}]
+    assert {each[1] for each in refusals(lab, swapped)} == {"identity-conflict"}
+    reason = plans.plan(lab, ACTOR, swapped)["refused"][0]["reason"]
+    assert reason == "the MAC address is machine n1's, the serial number SN0 machine n0's"
+    both = [{"name": "n0", "interfaces": [{"mac": mac(0)}, {"mac": mac(1)}]}]
+    assert refusals(lab, both)[0][1] == "identity-conflict"
+    applied(lab, [{key: each[key] for key in ("name", "interfaces")} for each in swapped])
+    assert machines.show(lab, "n0")["serial"] == "SN1"
     clean(lab)
 
 
@@ -471,6 +515,7 @@ def test_what_a_killed_process_left_staged_is_swept(lab: Site) -> None:
     clean(lab)
 
 
+@pytest.mark.slow
 @quickly
 @given(body=bodies(), again=bodies())
 def test_one_by_one_and_together_are_the_same(_template: Any, tmp_path_factory: Any, body: Any, again: Any) -> None:

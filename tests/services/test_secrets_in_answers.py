@@ -29,6 +29,7 @@ def test_the_shipped_templates_pass_the_check_that_saving_does(site: Site, name:
     assert (saved["draft"], saved["problems"]) == (None, [])
 
 
+@pytest.mark.slow
 def test_s23_only_ignition_and_esxi_may_hold_a_secrets_marker(world: World) -> None:
     world.ready()
     world.secret()

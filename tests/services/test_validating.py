@@ -9,7 +9,7 @@ from world import ACTOR, World
 
 from provisioner.core.content import ProfileContent
 from provisioner.errors import AnswerInvalid, ContentError, MissingParameter, TemplateError, UnknownReference
-from provisioner.services import check, machines, profiles, templates, validating
+from provisioner.services import check, machines, profiles, samplemachines, templates, trials, validating
 from provisioner.services.machines import InterfaceInput
 from provisioner.services.site import Site
 from provisioner.services.validating import Problem
@@ -111,6 +111,97 @@ def test_the_sample_is_the_first_machine_of_the_profile(site: Site, own: World) 
     assert found(site, text) == []
 
 
+def fleet_of(own: World, count: int, **fields: Any) -> list[str]:
+    """Machines of the profile `own`, alike but for who they are."""
+    names = [f"n{number:03d}" for number in range(count)]
+    for number, name in enumerate(names):
+        nic = InterfaceInput(f"52:54:00:00:01:{number:02x}", f"127.0.2.{number + 100}")
+        machines.add(own.site, ACTOR, name, [nic], {"profile": "own"} | fields)
+    return names
+
+
+TONGUE = {OWN: "text\nlang {{ parameters.tongue | default('de_DE.UTF-8') | ks }}\n"}
+
+
+@both_engines
+def test_a_machine_whose_own_parameters_break_the_answer_is_named(site: Site, own: World) -> None:
+    own.distro()
+    fleet_of(own, 8)
+    machines.edit(site, ACTOR, "n005", {"parameters": {"tongue": "%end"}})
+    machines.edit(site, ACTOR, "n006", {"parameters": {"tongue": "%end"}})
+    (problem,) = found(site, TONGUE)
+    assert (problem.level, problem.where) == ("error", f"{OWN}:2")
+    assert "(profile own, rendered for n005, and 1 other machine)" in problem.message
+    kept = templates.edit(site, ACTOR, OWN, TONGUE[OWN])
+    assert "n005" in kept["problems"][0]["message"]
+    assert kept["text"] != TONGUE[OWN], "kept as a draft"
+
+
+def test_each_different_output_is_validated_and_those_alike_once(
+    site: Site, own: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.distro()
+    fleet_of(own, 9)
+    for name, options in (("n003", "cmdline"), ("n004", "cmdline"), ("n007", "graphical")):
+        machines.edit(site, ACTOR, name, {"parameters": {"extra": options}})
+    text = {OWN: "{{ parameters.extra | default('text') }}\n# {{ machine.name }} {{ machine.ip }}\n"}
+    validated: list[str] = []
+    real = trials.remarks
+
+    def counted(answers: Any, sources: Any) -> Any:
+        validated.extend(each.text.split()[2] for each in answers)
+        return real(answers, sources)
+
+    monkeypatch.setattr(trials, "remarks", counted)
+    assert found(site, text) == []
+    assert validated == ["n000", "n003", "n007"], "one of each kind"
+    monkeypatch.setattr(validating, "MOST_VALIDATED", 1)
+    (warning,) = found(site, text)
+    assert warning.message.endswith("and of those that came out differently 1 were not validated")
+    monkeypatch.undo()
+    monkeypatch.setattr(trials, "remarks", counted)
+    # What a template makes of a name is another output too, although nothing else tells these machines apart.
+    validated.clear()
+    by_name = "text\n# {{ machine.name }}\n{% if machine.name == 'n002' %}\nnonsense\n{% endif %}\n"
+    (problem,) = found(site, {OWN: by_name})
+    assert "rendered for n002" in problem.message
+    assert validated[:2] == ["n000", "n002"]
+
+
+def test_what_a_machine_had_wrong_before_does_not_stand_in_the_way(site: Site, own: World) -> None:
+    own.distro()
+    fleet_of(own, 4)
+    machines.edit(site, ACTOR, "n002", {"parameters": {"disk": "the big one"}})
+    (warning,) = found(site, {OWN: "text\nlang de_DE.UTF-8\n"})
+    assert (warning.level, "n002" in warning.message) == ("warning", True)
+    assert "it was so before" in warning.message
+    profiles.edit(site, ACTOR, "own", {"parameters": {"keyboard": "de"}})
+    machines.edit(site, ACTOR, "n003", {"parameters": {"tongue": "%end"}})
+    told = {each.level: each.message for each in found(site, TONGUE)}
+    assert "n003" in told["error"]
+    assert "n002" in told["warning"]
+
+
+def test_kinds_of_machines_come_first_and_what_is_beyond_the_bound_is_said(
+    site: Site, own: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.distro()
+    names = fleet_of(own, 12)
+    for name in names[8:]:
+        machines.edit(site, ACTOR, name, {"parameters": {"rack": name} if name != names[8] else {"serial_console": ""}})
+    with read(site.engine) as session:
+        some = samplemachines.others(session, {"own": "n000"}, 5)
+        few = samplemachines.others(session, {"own": "n000"}, 2)
+        one = samplemachines.others(session, {"own": "n000"}, 1)
+    assert [machine["name"] for machine, _ in some.machines["own"]] == ["n001", "n008", "n009", "n010", "n011"]
+    assert [machine["name"] for machine, _ in few.machines["own"]] == ["n008", "n009"], "one of each kind"
+    assert (some.left_out, few.left_out, one.left_out) == (0, 0, 1)
+    monkeypatch.setattr(validating, "MOST_MACHINES", 1)
+    (warning,) = found(site, {OWN: "text\nlang de_DE.UTF-8\n"})
+    assert warning.message == "besides the first of each profile 1 machine was rendered, and 1 kind of machine was not"
+    assert "--dry-run" in warning.hint
+
+
 def test_what_only_a_made_up_machine_lacks_is_a_warning(site: Site, own: World) -> None:
     text = {OWN: "text\nlang {{ parameters.tongue }}\n"}
     (warning,) = found(site, text)
@@ -210,7 +301,7 @@ def test_so_many_profiles_are_validated_and_the_rest_is_said(
     (warning,) = validating.problems(site, text, {}, most=2, progress=lambda *told: done.append(told))
     assert "only 2 of the 6 profiles" in warning.message
     assert done == [(2, 2)]
-    monkeypatch.setattr(validating, "_TOGETHER", 1)
+    monkeypatch.setattr(trials, "TOGETHER", 1)
     (warning,) = validating.problems(site, text, {}, seconds=0)
     assert "only 1 of the 6 profiles" in warning.message
     (problem,) = found(site, {"snippets/lang": "nonsense\n"})

@@ -33,6 +33,7 @@ from provisioner.services import (
     outbound,
     records,
     reports,
+    resealing,
     webhooks,
 )
 from provisioner.services.boot import BootRequest
@@ -204,6 +205,28 @@ def test_a_stopped_build_and_flags_are_told(open_site: Site, world: World, chat:
     builds.cancel(open_site, ACTOR, "web01")
     deliver(open_site)
     assert chat.events() == ["build.flagged", "build.failed", "build.halted", "build.cancelled"]
+
+
+@both_engines
+def test_a_build_that_a_new_one_cancels_is_told(open_site: Site, world: World, chat: Receiver) -> None:
+    """It was built and waits for its handoff, or is still armed and sealed again: told once, with the reason."""
+    world.ready()
+    arming.start(open_site, ACTOR, "web01")
+    story = Story(open_site, world)
+    story.install()
+    story.says("built")
+    hook(open_site, chat.url(), events=["build.*"])
+    arming.start(open_site, ACTOR, "web01")
+    deliver(open_site)
+    assert chat.events() == ["build.cancelled", "build.armed"]
+    first, second = (got.payload for got in chat.got)
+    assert (first["build"]["number"], first["build"]["state"]) == (1, "cancelled")
+    assert first["message"] == "build 2 was armed"
+    assert (second["build"]["number"], second["build"]["state"]) == (2, "armed")
+    resealing.again(open_site, ACTOR, second["build"]["id"])
+    deliver(open_site)
+    assert chat.events()[2:] == ["build.cancelled", "build.armed"]
+    assert chat.got[2].payload["message"] == "sealed again as build 3"
 
 
 @both_engines
@@ -434,7 +457,7 @@ def hear(peer: socket.socket) -> None:
 
 
 DRIPS = {
-    "never answers": lambda peer: peer.recv(65536) and peer.recv(65536),
+    "never answers": lambda peer: list(iter(lambda: peer.recv(65536), b"")),
     "head": lambda peer: drip(peer, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000),
     "body": lambda peer: drip(peer, b"x" * 1000, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
     "hundred continues": lambda peer: drip(peer, b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
@@ -454,7 +477,7 @@ def test_s60_a_slow_answer_ends_at_the_limit(open_site: Site, talk: Any) -> None
     with raw(talk) as slow:
         began = time.monotonic()
         came = send(open_site, slow.url(), seconds=1.0)
-        assert time.monotonic() - began < 15, "a minute and more would be the drip's own time"
+        assert time.monotonic() - began < 45, "a minute and more would be the drip's own time"
     assert (came.status, came.error) == (None, "no whole answer within 1 s")
 
 

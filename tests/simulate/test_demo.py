@@ -51,7 +51,7 @@ def demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, dict[s
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-    wait_for(lambda: not processes(tmp_path / "state"), 30, "the end of every process")
+    wait_for(lambda: not processes(tmp_path / "state"), 120, "the end of every process")
 
 
 def test_the_demo_plays_and_says_where_to_look(

@@ -168,7 +168,7 @@ def test_r23_the_server_is_killed_while_they_boot(served: Served, site: Site, tm
     assert set(killed) == {"boot", "tftp", "media"}
     assert result.ends == {"configured": 30}
     assert any(each["what"] == "lost" for each in result.records)
-    wait_for(served._up, 30, "readiness")
+    wait_for(served._up, 120, "readiness")
 
 
 def test_a_database_that_disagrees_is_noticed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

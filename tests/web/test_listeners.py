@@ -29,7 +29,8 @@ def test_machines_do_not_reach_one_plane_through_another(served: Any, path: str)
 
 
 def test_the_admin_pages_and_media_are_not_on_the_boot_plane(served: Any) -> None:
-    assert served.http(served.admin + "/").status == 200
+    assert served.http(served.admin + "/login").status == 200
+    assert served.http(served.admin + "/").headers["location"] == "/login"
     media = f"/media/sha256/{'0' * 64}/vmlinuz"
     for path in ("/", "/api/v1/machines", "/metrics", media):
         assert served.http(path).status == 404
@@ -124,6 +125,7 @@ def test_s52_the_admin_plane_has_the_certificate_that_init_printed(_template: Pa
         trusted = curl("--cacert", str(state / "tls/cert.pem"), f"https://{host}:{port}/healthz")
         assert json.loads(trusted.stdout) == {"status": "ok"}
         assert curl(f"https://{host}:{port}/healthz").returncode == 60
-        assert curl(f"http://{host}:{port}/healthz").returncode != 0
+        plain = curl(f"http://{host}:{port}/healthz")
+        assert json.loads(plain.stdout)["hint"] == "write https:// before the address"
     finally:
         service.stop()

@@ -232,7 +232,7 @@ FORBIDDEN = {
     "an inline script": r"<script(?![^>]*\ssrc=)",
     "a template that trusts input": r"\|\s*safe\b|autoescape false",
     "an address of another host": r"(?:src|href|action|hx-(?:get|post)|url\()\s*=?\s*[\"'(]?(?:https?:)?//",
-    "what evaluates text": r"\beval\(|new Function|innerHTML|document\.write",
+    "what evaluates text": r"\beval\(|new Function|\.innerHTML|document\.write",
 }
 
 
@@ -281,3 +281,24 @@ def test_pages_work_on_every_engine(site: Site) -> None:
     for page in PAGES:
         if page.method == "GET" and "<" not in page.rule and page.rule != "/live":
             assert browser.get(page.rule).status == 200, page.rule
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run `provisioner check`", "run <code>provisioner check</code>"),
+        ("<b>`<i>`", "&lt;b&gt;<code>&lt;i&gt;</code>"),
+        ("one ` alone <b>", "one ` alone &lt;b&gt;"),
+        ("", ""),
+    ],
+)
+def test_commands_in_sentences_are_set_as_code_and_all_is_escaped(text: str, shown: str) -> None:
+    assert str(shell.commands(text)) == shown
+
+
+def test_a_failure_in_a_part_of_a_page_is_a_part_of_a_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = Browser(site)
+    browser.client.application.testing = False
+    monkeypatch.setattr(logins, "sessions", lambda *_: 1 / 0)
+    answer = browser.get("/account", fragment=True, Accept="*/*")
+    assert answer.status == 500 and "<html" not in answer.body and "something went wrong here" in answer.text

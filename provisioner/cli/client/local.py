@@ -1,6 +1,7 @@
 """The protocol on the server's own host: each method is one call of a service."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from provisioner.cli.client.local_nouns import (
     Users,
     Webhooks,
 )
-from provisioner.cli.client.protocol import Counting, Fields, Thing, newest
+from provisioner.cli.client.protocol import ENDED, Counting, Fields, Thing, newest
 from provisioner.services import (
     arming,
     builds,
@@ -31,10 +32,13 @@ from provisioner.services import (
     plans,
     quarantine,
     records,
+    resealing,
 )
 from provisioner.services.radius import Watch, report
 from provisioner.services.resolve import BuildRequest
 from provisioner.services.site import Actor, Site
+
+_WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,22 @@ class _Builds:
     site: Site
     actor: Actor
 
-    def every(self, machine: str | None = None) -> list[Thing]:
+    def every(self, machine: str | None = None, most: int | None = None) -> list[Thing]:
+        if most is not None:
+            return newest(lambda **page: listing.page(self.site, "builds", machine=machine, **page), most)
         return list(listing.every(self.site, "builds", machine=machine))
 
     def show(self, machine: str, number: int | None = None) -> Thing:
         return builds.show(self.site, machine, number)
+
+    def follow(self, machine: str, number: int | None = None) -> Iterator[Thing]:
+        while True:
+            view = self.show(machine, number)
+            yield view
+            if view["state"] in ENDED:
+                return
+            number = view["number"]
+            time.sleep(_WATCH_SECONDS)
 
     def log(self, machine: str, number: int | None = None) -> list[Thing]:
         return builds.log(self.site, machine, number)
@@ -77,6 +92,9 @@ class _Builds:
 
     def repeat(self, machine: str, number: int | None = None) -> Thing:
         return arming.repeat(self.site, self.actor, machine, number)
+
+    def reseal(self, machine: str) -> Thing:
+        return resealing.again(self.site, self.actor, builds.show(self.site, machine)["id"])
 
     def cancel(self, machine: str) -> Thing:
         return builds.cancel(self.site, self.actor, machine)

@@ -5,7 +5,7 @@ raise the same errors. What is read has a ``revision``; a change that is given i
 somebody changed the object in between.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 Thing: TypeAlias = dict[str, Any]
@@ -17,6 +17,8 @@ Counting: TypeAlias = Callable[[str, int, int], None]
 
 MOST = 500
 """The longest page of a list."""
+ENDED = frozenset({"configured", "failed", "cancelled"})
+"""The states of a build that is over."""
 
 
 class Noun(Protocol):
@@ -114,11 +116,14 @@ class Fetched(Noun, Protocol):
 class Builds(Protocol):
     """Builds, by the machine's name and the build's number; None is the latest."""
 
-    def every(self, machine: str | None = None) -> list[Thing]:
-        """All builds, the newest first, or those of one machine."""
+    def every(self, machine: str | None = None, most: int | None = None) -> list[Thing]:
+        """All builds, the newest first, or those of one machine; the newest ``most`` of them."""
 
     def show(self, machine: str, number: int | None = None) -> Thing:
         """A build with its timeline."""
+
+    def follow(self, machine: str, number: int | None = None) -> Iterator[Thing]:
+        """The build as `show` tells it, again each time something happened, until it ends."""
 
     def log(self, machine: str, number: int | None = None) -> list[Thing]:
         """Its events with their logs."""
@@ -134,6 +139,9 @@ class Builds(Protocol):
 
     def repeat(self, machine: str, number: int | None = None) -> Thing:
         """Arm a build from the sealed files of an earlier one."""
+
+    def reseal(self, machine: str) -> Thing:
+        """Arm a build from what there is now in the place of the armed one."""
 
     def cancel(self, machine: str) -> Thing:
         """Cancel the machine's build."""

@@ -1,12 +1,14 @@
 """The protocol against a server's API: each method is one request, or a few."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from provisioner.cli.client.protocol import Counting, Fields, Thing, joined, newest, together
+from provisioner.cli.client import listening
+from provisioner.cli.client.protocol import ENDED, Counting, Fields, Thing, joined, newest, together
 from provisioner.cli.client.remote_nouns import (
     Fetched,
     Machines,
@@ -20,8 +22,9 @@ from provisioner.cli.client.remote_nouns import (
     thing,
 )
 from provisioner.cli.client.transport import BATCH_SECONDS, Api
-from provisioner.errors import NotFound
+from provisioner.errors import NotFound, TooMany
 
+_AGAIN_SECONDS = 2.0
 _FILES = ("kernel", "initrd", "tree", "file")
 
 
@@ -50,10 +53,11 @@ class _Builds:
     ids: dict[tuple[str, int], int] = field(default_factory=dict)
     """Those that were looked up: who watches a build asks for it again and again."""
 
-    def every(self, machine: str | None = None) -> list[Thing]:
-        if machine is None:
-            return joined(self.api.pages("/builds"))
-        return joined(self.api.pages(self._of(machine)))
+    def every(self, machine: str | None = None, most: int | None = None) -> list[Thing]:
+        path = "/builds" if machine is None else self._of(machine)
+        if most is not None:
+            return newest(lambda **page: self.api.get(path, **page), most)
+        return joined(self.api.pages(path))
 
     def _of(self, machine: str) -> str:
         return f"/machines/{segment('machine', machine)}/builds"
@@ -87,6 +91,28 @@ class _Builds:
     def show(self, machine: str, number: int | None = None) -> Thing:
         return thing(self.api.get(self._path(machine, number)))
 
+    def follow(self, machine: str, number: int | None = None) -> Iterator[Thing]:
+        view = self.show(machine, number)
+        yield view
+        while view["state"] not in ENDED:
+            try:
+                for _ in self._signs(view):
+                    view = self.show(machine, view["number"])
+                    yield view
+                    if view["state"] in ENDED:
+                        return
+            except TooMany:
+                pass  # of streams: it is asked for again until there is one
+            time.sleep(_AGAIN_SECONDS)
+            view = self.show(machine, view["number"])
+            yield view
+
+    def _signs(self, view: Thing) -> Iterator[str]:
+        """That something happened to the build since that view, or the server is still there."""
+        last = max((event["id"] for event in view["events"]), default=0)
+        path = f"{self._path(view['machine'], view['number'])}/events?after={last}"
+        return listening.names(self.api.wire.server, self.api.headers, path)
+
     def log(self, machine: str, number: int | None = None) -> list[Thing]:
         return list(self.api.get(f"{self._path(machine, number)}/log")["items"])
 
@@ -104,6 +130,9 @@ class _Builds:
 
     def repeat(self, machine: str, number: int | None = None) -> Thing:
         return _armed(self.api.change("POST", f"{self._path(machine, number)}:repeat"))
+
+    def reseal(self, machine: str) -> Thing:
+        return _armed(self.api.change("POST", f"{self._path(machine)}:reseal"))
 
     def cancel(self, machine: str) -> Thing:
         return thing(self.api.change("POST", f"{self._path(machine)}:cancel"))

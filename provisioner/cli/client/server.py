@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from provisioner.errors import InvalidSettings
+from provisioner.errors import InvalidSettings, cause
 
 URL = "PROVISIONER_URL"
 TOKEN = "PROVISIONER_TOKEN"  # noqa: S105 - a variable's name
@@ -123,7 +123,9 @@ def _read(file: Path) -> str:
                 )
             return stream.read(_LONGEST_TOKEN).decode("ascii", "replace")
     except OSError as error:
-        raise InvalidSettings(f"cannot be read: {error}", where=TOKEN_FILE, hint="check the path") from error
+        raise InvalidSettings(
+            f"{file} cannot be read: {cause(error)}", where=TOKEN_FILE, hint="check the path"
+        ) from error
 
 
 def _ca(text: str) -> Path | None:

@@ -21,6 +21,7 @@ from provisioner.cli.client import failures
 from provisioner.cli.client.protocol import MOST
 from provisioner.cli.client.server import Server
 from provisioner.core.parameters import check_plain
+from provisioner.errors import ProvisionerError
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
@@ -49,7 +50,8 @@ class _Pinned(http.client.HTTPSConnection):
             raise failures.other_certificate(self._server, shown)
 
 
-def _connection(server: Server) -> http.client.HTTPConnection:
+def new_connection(server: Server) -> http.client.HTTPConnection:
+    """A connection, not opened yet. Raises Untrusted for an authority that cannot be read."""
     if not server.tls:
         return http.client.HTTPConnection(server.host, server.port, timeout=CONNECT_SECONDS)
     if server.fingerprint:
@@ -92,7 +94,7 @@ class Wire:
         self, method: str, path: str, headers: Mapping[str, bytes], body: bytes | None, seconds: float
     ) -> tuple[http.client.HTTPResponse, bytes]:
         if self._open is None:
-            opening = _connection(self.server)
+            opening = new_connection(self.server)
             try:
                 opening.connect()
             except (OSError, http.client.HTTPException) as error:
@@ -215,7 +217,13 @@ class Api:
         if self.reached is not None:
             seconds = max(seconds, BATCH_SECONDS)  # every machine may be rendered
         response, content = self.wire.exchange(method, whole, headers, None if body is None else _json(body), seconds)
-        answer = failures.answer(self.wire.server, response, content)
+        try:
+            answer = failures.answer(self.wire.server, response, content)
+        except ProvisionerError as error:
+            told = error.details.pop("radius", None)
+            if self.reached is not None and told is not None:
+                self.reached.append(told)
+            raise
         if self.reached is not None and isinstance(answer, dict):
             told = answer.pop("radius", None)
             self.reached.extend([] if told is None else [told])

@@ -27,7 +27,7 @@ ignore-client-uids true;
 def isc_config(ours: Served) -> str:
     """dhcpd.conf for these subnets and reservations (already checked)."""
     parts = [_HEAD, *(_subnet(subnet) for subnet in ours.subnets), *(_host(one) for one in ours.reservations)]
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _subnet(subnet: DhcpSubnet) -> str:

@@ -19,6 +19,10 @@ _KEYS: Mapping[str, frozenset[str]] = {
         {"device", "format", "path", "wipeFilesystem", "label", "uuid", "options", "mountOptions"}
     ),
     "storage.disks": frozenset({"device", "wipeTable", "partitions"}),
+    "storage.raid": frozenset({"name", "level", "devices", "spares", "options"}),
+    "storage.luks": frozenset(
+        {"name", "device", "keyFile", "label", "uuid", "options", "wipeVolume", "clevis", "discard", "openOptions"}
+    ),
     "systemd.units": frozenset({"name", "enabled", "mask", "contents", "dropins"}),
     "passwd.users": frozenset(
         {
@@ -30,7 +34,8 @@ _KEYS: Mapping[str, frozenset[str]] = {
 _TYPES: Mapping[str, type] = {
     "path": str, "target": str, "name": str, "device": str, "contents.source": str, "enabled": bool, "mask": bool,
     "overwrite": bool, "hard": bool, "mode": int, "sshAuthorizedKeys": list, "groups": list, "passwordHash": str,
-    "wipeTable": bool, "partitions": list, "format": str,
+    "wipeTable": bool, "partitions": list, "format": str, "level": str, "devices": list, "spares": int, "clevis": dict,
+    "wipeFilesystem": bool, "wipeVolume": bool,
 }  # fmt: skip
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -125,10 +130,10 @@ def _paths(text: str, storage: Mapping[str, Any]) -> Iterator[Finding]:
     for key in ("files", "directories", "links"):
         for each in _objects(storage, key):
             yield from (_at(text, json.dumps(each.get("path")), said) for said in _path(key, each, seen))
-    for key in ("filesystems", "disks"):
+    for key, needed in (("filesystems", "device"), ("disks", "device"), ("luks", "device"), ("raid", "devices")):
         for each in _objects(storage, key):
-            if not each.get("device"):
-                yield _at(text, f'"{key}"', f"storage.{key}: each needs its device")
+            if not each.get(needed):
+                yield _at(text, f'"{key}"', f"storage.{key}: each needs its {needed}")
 
 
 def _path(key: str, each: Mapping[str, Any], seen: set[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from provisioner.services import radius
 from provisioner.services.site import Site
 from provisioner.web.api import docs, openapi
 from provisioner.web.api.openapi import PREFIX
-from provisioner.web.api.operations import BATCH_BYTES, Operation
+from provisioner.web.api.operations import BATCH_BYTES, Call, Operation
 from provisioner.web.api.requests import read_call, request_id
 from provisioner.web.api.routes import batches, builds, content, machines, networks, people, webhooks
 from provisioner.web.common import problem
@@ -75,19 +75,27 @@ def _view(site: Site, operation: Operation) -> Callable[..., Response]:
     def view(**names: Any) -> Response:
         # A body that no operation takes may not wait in the connection either.
         request.max_content_length = operation.longest_body
+        call = None
         try:
             call = read_call(site, operation, {name: str(value) for name, value in names.items()})
             answer = operation.handler(call)
-            # Who may not read machines may not read their answer files.
-            told = operation.tells_radius and call.principal.may("machines", READ)
-            reached = radius.report(site, call.watch) if told else None
+            reached = _reached(site, operation, call)
         except ProvisionerError as error:
+            # A change that validation refuses was rehearsed all the same.
+            reached = None if call is None else _reached(site, operation, call)
+            error.details |= {} if reached is None else {"radius": reached}
             return _refusal(error, operation)
         response = answer if isinstance(answer, Response) else _answer(operation, answer, reached)
         response.headers["X-Request-Id"] = request_id()
         return response
 
     return view
+
+
+def _reached(site: Site, operation: Operation, call: Call) -> dict[str, Any] | None:
+    """What a rehearsal would do to machines; who may not read machines may not read their answer files."""
+    told = operation.tells_radius and call.principal.may("machines", READ)
+    return radius.report(site, call.watch) if told else None
 
 
 def _answer(operation: Operation, answer: Any, reached: dict[str, Any] | None) -> Response:

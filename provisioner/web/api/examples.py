@@ -65,11 +65,14 @@ _USUAL: dict[str, Any] = {
     "seconds": 12.5,
     "bytes": 2048,
 }
+_INSTEAD = frozenset({"password_hash"})
+"""What is given instead of another field."""
 
 
 def of(model: type[BaseModel]) -> dict[str, Any]:
     """An example that the shape takes."""
-    return {name: _field(name, field) for name, field in model.model_fields.items()}
+    fields = {name: field for name, field in model.model_fields.items() if name not in _INSTEAD}
+    return {field.alias or name: _field(name, field) for name, field in fields.items()}
 
 
 def _field(name: str, field: FieldInfo) -> Any:

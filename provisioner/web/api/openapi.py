@@ -216,7 +216,10 @@ def _answers(operation: Operation, refusals: dict[str, Any], links: _Links) -> d
         by_status[HTTPStatus.UNSUPPORTED_MEDIA_TYPE] = []
     if operation.query is not None:
         words = "the URL is longer than 8190 bytes; the HTTP server says so, before the API sees it"
-        answers["414"] = {"description": words, "content": {"text/html": {"schema": {"type": "string"}}}}
+        answers["414"] = {
+            "description": words,
+            "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model=Problem.__name__)}}},
+        }
     for status, errors in sorted(by_status.items()):
         name = "-".join([str(int(status)), *(error.code for error in errors)])
         refusals.setdefault(name, _problem(status, errors))

@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from provisioner.core.parameters import check_plain
 from provisioner.core.policy import Principal
-from provisioner.errors import InvalidInput, MalformedContent, NeedsMatch, NotLoggedIn, ProvisionerError, TooLarge
+from provisioner.errors import InvalidInput, MalformedContent, NeedsMatch, ProvisionerError, TooLarge
 from provisioner.services import tokens
 from provisioner.services.lives import printable
 from provisioner.services.radius import Watch
@@ -220,9 +220,3 @@ def _expected() -> str | None:
         # Also several, and weak ones: none of ours looks so, so none can match.
         return "none"
     return found[1]
-
-
-def must_have_bearer(bearer: str) -> None:
-    """Raise NotLoggedIn if the request brought no credential."""
-    if not bearer:
-        raise NotLoggedIn("this needs a credential")

@@ -19,7 +19,7 @@ from provisioner.services.site import Site
 from provisioner.web.common import new_app, problem, source
 
 # The installer's log is at most 64 KiB; percent-encoding may treble it.
-_LONGEST_BODY = 256 * 1024
+LONGEST_BODY = 256 * 1024
 _LONGEST_DISCOVERY = 64 * 1024
 _HOST = re.compile(r"^[A-Za-z0-9.:\[\]-]{1,255}$")
 _SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config", "boot.cfg"}
@@ -27,7 +27,7 @@ _SEED_FILES = {"user-data", "meta-data", "vendor-data", "network-config", "boot.
 
 def create(site: Site) -> Flask:
     """The boot plane's application."""
-    app = new_app("provisioner.boot", site, longest_body=_LONGEST_BODY)
+    app = new_app("provisioner.boot", site, longest_body=LONGEST_BODY)
     recorder = Recorder(site)
     _scripts(app, site, recorder)
     _sealed_files(app, site)

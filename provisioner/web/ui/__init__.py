@@ -14,23 +14,32 @@ from provisioner.services.site import Site
 from provisioner.web.api.requests import request_id
 from provisioner.web.common import source
 from provisioner.web.ui import (
+    adding,
+    buildacts,
     builds,
     bulk,
     cookies,
     distros,
     help,  # noqa: A004 - the page's name
+    images,
     live,
     login,
     machine,
+    machineacts,
+    machineedit,
     machines,
     networks,
+    onebuild,
     overview,
     people,
+    plans,
+    profileedit,
     profiles,
     rack,
     records,
     settings,
     shell,
+    templateedit,
     templates,
 )
 from provisioner.web.ui.pages import Page, Visit, nobody, path
@@ -39,13 +48,22 @@ log = structlog.get_logger()
 _MODULES = (
     overview,
     machines,
+    adding,
+    plans,
     bulk,
     machine,
+    machineacts,
+    machineedit,
     builds,
+    onebuild,
+    buildacts,
     rack,
     profiles,
+    profileedit,
     templates,
+    templateedit,
     distros,
+    images,
     networks,
     records,
     people,
@@ -81,7 +99,7 @@ def register(app: Flask, site: Site) -> None:
 
 def _view(site: Site, page: Page) -> Callable[..., Response]:
     def view(**names: Any) -> Response:
-        request.max_content_length = page.longest_body
+        request.max_content_length = request.max_form_memory_size = page.longest_body
         visit = nobody(site, source(), request_id())
         try:
             visit = _identified(site, page)
@@ -123,11 +141,12 @@ def refusal(visit: Visit, error: ProvisionerError) -> Response:
 
 def _no_page(site: Site, error: HTTPException, others: Callable[[HTTPException], Any]) -> Any:
     """A page for people; problem+json for programs, which ask below ``/api`` or do not ask for HTML."""
-    wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    wants_page = "HX-Request" in request.headers or best == "text/html"
     if request.path.startswith("/api/") or not wants_page:
         return others(error)
     problem: Response = others(error)
     told = problem.get_json(force=True)
     known = ProvisionerError(str(told["detail"]), hint=str(told["hint"]))
     visit = nobody(site, source(), request_id())
-    return visit.render("refusal.html", problem.status_code, error=known)
+    return visit.render("parts/refusal.html" if visit.is_fragment else "refusal.html", problem.status_code, error=known)

@@ -70,12 +70,17 @@ _LEXERS: dict[str, type[Lexer]] = {
 
 def code(text: str, kind: str = "", *, first: int = 1) -> Markup:
     """The text as numbered lines; ``kind`` is a template's kind, yaml or json. Each line has the id ``LNUMBER``."""
-    lines = _coloured(text, kind) if len(text) <= _LONGEST else escape(text)
     numbered = [
         f'<span class="line" id="L{number}"><i aria-hidden="true">{number}</i>{line}</span>'
-        for number, line in enumerate(lines.rstrip("\n").split("\n"), first)
+        for number, line in enumerate(coloured(text, kind), first)
     ]
     return Markup('<pre class="code" tabindex="0"><code>' + "\n".join(numbered) + "</code></pre>")  # noqa: S704
+
+
+def coloured(text: str, kind: str = "") -> list[Markup]:
+    """The text's lines with their colours, for an editor."""
+    lines = _coloured(text, kind) if len(text) <= _LONGEST else str(escape(text))
+    return [Markup(line) for line in lines.removesuffix("\n").split("\n")]  # noqa: S704
 
 
 def _coloured(text: str, kind: str) -> str:

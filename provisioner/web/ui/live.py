@@ -1,6 +1,6 @@
 """Word that something changed, as server-sent events: pages then fetch the parts that show it.
 
-A part of a page that lives says ``hx-trigger="sse:changed from:body, every 30s"`` and fetches itself; so it looks the
+A part of a page that lives says ``hx-trigger="sse:changed, every 30s"`` and fetches itself; so it looks the
 same at first and later, and goes on, slower, where no stream is to be had.
 """
 

@@ -1,5 +1,6 @@
 """What stands around every page: layout, navigation, filters of the templates, and the headers."""
 
+import difflib
 import hashlib
 import json
 from datetime import UTC, datetime
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, render_template, request
 from flask_wtf.csrf import generate_csrf
+from markupsafe import Markup, escape
 
 from provisioner import __version__
+from provisioner.core.content import dump_yaml
 from provisioner.core.moments import duration
 from provisioner.web.ui import highlight, notices
 
@@ -55,7 +58,18 @@ def blueprint() -> Blueprint:
     """The templates with their filters, and the static files."""
     ui = Blueprint("ui", "provisioner.web.ui", template_folder="templates")
     ui.add_url_rule("/static/<stamp>/<name>", "static", _file)
-    for function in (when, since, lasted, as_yaml, highlight.code, highlight.diff):
+    for function in (
+        when,
+        since,
+        lasted,
+        as_yaml,
+        yaml_text,
+        commands,
+        differ,
+        highlight.code,
+        highlight.coloured,
+        highlight.diff,
+    ):
         ui.add_app_template_filter(function)
     return ui
 
@@ -109,3 +123,24 @@ def lasted(seconds: float | None) -> str:
 def as_yaml(value: Any) -> str:
     """A value as one writes it in YAML or JSON, on one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def yaml_text(value: Any) -> str:
+    """A mapping or a list as YAML, on as many lines as it takes."""
+    return dump_yaml(value)
+
+
+def differ(texts: tuple[str, str]) -> str:
+    """The unified diff from one text to the other."""
+    old, new = (text.splitlines() for text in texts)
+    return "\n".join(difflib.unified_diff(old, new, "before", "after", lineterm=""))
+
+
+def commands(text: str) -> Markup:
+    """A sentence of ours in which commands stand between backticks, with the commands set as code."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:  # one is left over: it is no pair of ours
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )

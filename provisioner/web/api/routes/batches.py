@@ -37,7 +37,8 @@ _HOOK_BYTES = 2 << 20
 def plan_machines(call: Call) -> Any:
     """What sending these machines would do: create, change field by field, refuse. Nothing is changed.
 
-    Machines are found as the upsert finds them. The plan is kept for a day and can be applied by its id.
+    Machines are found as the upsert finds them. The plan is kept for a day and can be applied by its id. With
+    `X-Dry-Run: true` it is not kept, and `radius` says what it would do to the answer files of these machines.
     """
     return plans.plan(call.site, call.actor, call.body.machines, flag_missing=call.body.flag_missing)
 

@@ -13,7 +13,7 @@ from provisioner.errors import (
     Protected,
     TooMany,
 )
-from provisioner.services import arming, builds, listing, records
+from provisioner.services import arming, builds, listing, records, resealing
 from provisioner.services.resolve import BuildRequest
 from provisioner.web.api import stream
 from provisioner.web.api.operations import Call, Operations
@@ -129,6 +129,16 @@ def repeat_build(call: Call) -> Any:
     builds.refuse_hasty(call.site, call.actor)
     machine, number = builds.place(call.site, _id(call))
     return _armed(arming.repeat(call.site, call.actor, machine, number))
+
+
+@operations.add("POST", "/builds/{id}:reseal", noun="builds", lasting=True, answer=Armed, status=201, errors=_ARMING)
+def reseal_build(call: Call) -> Any:
+    """Arm a build from what there is now in the place of this one, which is armed and not asked for yet.
+
+    What was asked for that build alone stays; that build is cancelled.
+    """
+    builds.refuse_hasty(call.site, call.actor)
+    return _armed(resealing.again(call.site, call.actor, _id(call)))
 
 
 @operations.add(

@@ -161,14 +161,13 @@ def list_distros(call: Call) -> Any:
     "POST",
     "/distros",
     noun="distros",
-    lasting=True,
     body=DistroBody,
     answer=DistroView,
     status=201,
     errors=(NameTaken, MediaMissing, Unavailable),
 )
 def add_distro(call: Call) -> Any:
-    """Add a distro: its kernel, initrd and further files are fetched first."""
+    """Add a distro: its kernel, initrd and further files are fetched first; for `X-Dry-Run: true` too, and let go."""
     fields = call.body.given()
     return installables.add_distro(call.site, call.actor, fields.pop("name"), DistroInput(**fields))
 
@@ -183,7 +182,6 @@ def show_distro(call: Call) -> Any:
     "PATCH",
     "/distros/{name}",
     noun="distros",
-    lasting=True,
     body=DistroChange,
     answer=DistroView,
     match=True,
@@ -225,14 +223,13 @@ def list_images(call: Call) -> Any:
     "POST",
     "/images",
     noun="images",
-    lasting=True,
     body=ImageBody,
     answer=ImageView,
     status=201,
     errors=(NameTaken, MediaMissing, Unavailable),
 )
 def add_image(call: Call) -> Any:
-    """Add an image: its file is fetched first."""
+    """Add an image: its file is fetched first; for `X-Dry-Run: true` too, and let go."""
     fields = call.body.given()
     return installables.add_image(call.site, call.actor, fields.pop("name"), ImageInput(**fields))
 
@@ -247,7 +244,6 @@ def show_image(call: Call) -> Any:
     "PATCH",
     "/images/{name}",
     noun="images",
-    lasting=True,
     body=ImageChange,
     answer=ImageView,
     match=True,

@@ -23,6 +23,7 @@ from provisioner.services.resolve import BuildRequest
 from provisioner.web.api.operations import Call, Operations
 from provisioner.web.api.shapes.builds import BuildBody
 from provisioner.web.api.shapes.common import Rename
+from provisioner.web.api.shapes.explained import AnsibleInventory, BootView, ExplainView, HostVariables, RenderView
 from provisioner.web.api.shapes.machines import (
     AnsibleQuery,
     AsOf,
@@ -72,13 +73,13 @@ def add_row_of_machines(call: Call) -> Any:
     return {"items": rows.add(call.site, call.actor, name, _interfaces(fields) or [], fields)}
 
 
-@operations.add("GET", "/machines:ansible", noun="machines", query=AnsibleQuery, answer=dict[str, Any])
+@operations.add("GET", "/machines:ansible", noun="machines", query=AnsibleQuery, answer=AnsibleInventory)
 def list_machines_for_ansible(call: Call) -> Any:
     """Machines as Ansible's inventory scripts answer `--list`; secrets are in no variable."""
     return ansible.inventory(call.site, retired=bool(call.query.retired))
 
 
-@operations.add("GET", "/machines/{name}/ansible", noun="machines", answer=dict[str, Any])
+@operations.add("GET", "/machines/{name}/ansible", noun="machines", answer=HostVariables)
 def show_machine_for_ansible(call: Call) -> Any:
     """One machine's variables, as Ansible's inventory scripts answer `--host`."""
     return ansible.host(call.site, call.names["name"])
@@ -166,14 +167,14 @@ def remove_machine_secret(call: Call) -> None:
     "/machines/{name}/render",
     noun="machines",
     query=AsOf,
-    answer=dict[str, Any],
+    answer=RenderView,
     errors=(ContentError, BuildNotPossible),
 )
 def render_machine(call: Call) -> Any:
     """Render what a build started now would be sealed with, tokens masked."""
     if call.query.as_of:
         return asof.render(call.site, call.names["name"], call.query.as_of)
-    return {"files": arming.preview(call.site, call.names["name"])}
+    return _rendered(call, BuildRequest())
 
 
 @operations.add(
@@ -182,20 +183,19 @@ def render_machine(call: Call) -> Any:
     noun="machines",
     verb="read",
     body=BuildBody,
-    answer=dict[str, Any],
+    answer=RenderView,
     errors=(ContentError, BuildNotPossible),
 )
 def render_machine_with(call: Call) -> Any:
     """Render what a build started now with these values would be sealed with, tokens masked. Nothing is changed."""
-    wanted = BuildRequest(call.body.parameters, call.body.kernel_options)
-    return {"files": arming.preview(call.site, call.names["name"], wanted)}
+    return _rendered(call, BuildRequest(call.body.parameters, call.body.kernel_options))
 
 
 @operations.add(
     "GET",
     "/machines/{name}/explain",
     noun="machines",
-    answer=dict[str, Any],
+    answer=ExplainView,
     errors=(BuildNotPossible, UnknownReference),
 )
 def explain_machine(call: Call) -> Any:
@@ -203,10 +203,17 @@ def explain_machine(call: Call) -> Any:
     return arming.explain(call.site, call.names["name"])
 
 
-@operations.add("GET", "/machines/{name}/boot", noun="machines", query=BootQuery, answer=dict[str, Any])
+@operations.add("GET", "/machines/{name}/boot", noun="machines", query=BootQuery, answer=BootView)
 def explain_boot(call: Call) -> Any:
     """The whole chain that this firmware would get now, and what decided."""
     return explain.boot(call.site, call.names["name"], call.query.arch, call.query.source)
+
+
+def _rendered(call: Call, wanted: BuildRequest) -> dict[str, Any]:
+    name = machines.show(call.site, call.names["name"])["name"]
+    files = arming.preview(call.site, name, wanted)
+    because = "as a build started now would be sealed"
+    return {"machine": name, "files": files, "source": "now", "because": because, "build": None, "as_of": None}
 
 
 def _interfaces(fields: dict[str, Any]) -> list[InterfaceInput] | None:

@@ -14,6 +14,7 @@ from provisioner.errors import (
 from provisioner.services import addresses, listing, quarantine, subnets
 from provisioner.web.api.operations import Call, Operations
 from provisioner.web.api.shapes.common import PageQuery, Rename
+from provisioner.web.api.shapes.explained import AddressesView
 from provisioner.web.api.shapes.networks import (
     AddressesQuery,
     DiscoveryPage,
@@ -75,7 +76,7 @@ def rename_subnet(call: Call) -> Any:
     return subnets.rename(call.site, call.actor, call.names["name"], call.body.name, expect=call.expect)
 
 
-@operations.add("GET", "/subnets/{name}/addresses", noun="subnets", query=AddressesQuery, answer=dict[str, Any])
+@operations.add("GET", "/subnets/{name}/addresses", noun="subnets", query=AddressesQuery, answer=AddressesView)
 def list_addresses(call: Call) -> Any:
     """How many addresses are used, free, reserved and dynamic, and who has the used ones."""
     return addresses.overview(call.site, call.names["name"], **call.query.given())

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from provisioner.web.api.shapes.common import Body, View
+from provisioner.web.api.shapes.radius import Rehearsable
 
 MOST_MACHINES = 10_000
 Machines = Annotated[
@@ -76,7 +77,7 @@ class Refused(View):
     hint: str
 
 
-class PlanView(View):
+class PlanView(Rehearsable):
     """What sending these machines would do."""
 
     id: str = Field(description="good for a day")
@@ -89,7 +90,7 @@ class PlanView(View):
     missing: list[str]
 
 
-class Applied(View):
+class Applied(Rehearsable):
     """What was done."""
 
     id: str

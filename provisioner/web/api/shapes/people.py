@@ -8,6 +8,16 @@ from provisioner.web.api.shapes.common import Body, Name, NextPage, Query, Revis
 
 RoleName = Literal["viewer", "operator", "author", "admin"]
 Password = Annotated[str, Field(min_length=12, max_length=1024, examples=["correct horse battery staple"])]
+PasswordHash = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        description="instead of a password: a hash of one, made elsewhere (argon2, bcrypt, SHA crypt, yescrypt); "
+        "it is replaced by argon2id at the first login",
+        examples=["$6$q1w2e3r4$ZZHXqXWbBxzhPmiYKHZbMVMbFPxxBeOVTpGyFfTwLGmvHJgLCpSE2ZkhEtjBzWqHpfFZ.yQRYqYB8Yh0q4aCB1"],
+    ),
+]
 Until = Annotated[str, Field(max_length=40, description="a date or a moment in UTC", examples=["2027-01-31"])]
 
 
@@ -16,7 +26,8 @@ class UserBody(Body):
 
     name: Name = Field(examples=["ada"])
     role: RoleName = Field(examples=["operator"])
-    password: Password
+    password: Password = Field("", validate_default=False)
+    password_hash: PasswordHash = Field("", validate_default=False)
     expires_at: Until | None = None
 
 
@@ -26,6 +37,7 @@ class UserChange(Body):
     role: RoleName = "viewer"
     disabled: bool = False
     password: Password = Field("", validate_default=False)
+    password_hash: PasswordHash = Field("", validate_default=False)
     expires_at: Until | None = None
 
 

@@ -23,6 +23,10 @@ function tell(root) {
     else if (each.hasAttribute("data-ago")) each.textContent = seconds < 1 ? "just now" : `${lasted(seconds)} ago`;
     else each.textContent = short.format(moment);
   }
+  // A bar that fills with time is full at its max, and stays so.
+  for (const each of root.querySelectorAll("progress[data-since]")) {
+    each.value = Math.min(each.max, (Date.now() - new Date(each.dataset.since)) / 1000);
+  }
 }
 
 // A theme is kept in a cookie, so that the server sends the page in it and nothing flickers.
@@ -68,6 +72,194 @@ document.addEventListener("input", (event) => {
 document.addEventListener("submit", () => { touched = null; });
 window.addEventListener("beforeunload", (event) => { if (touched) event.preventDefault(); });
 
-document.addEventListener("DOMContentLoaded", () => { fold(); tell(document); });
+document.addEventListener("DOMContentLoaded", () => {
+  fold();
+  tell(document);
+  // A form that came back goes on where it is wrong.
+  const wrong = document.querySelector('main form [aria-invalid="true"]');
+  if (wrong) wrong.focus();
+});
 document.addEventListener("htmx:afterSettle", (event) => tell(event.detail.elt));
 setInterval(() => tell(document), 1000);
+
+// The editor of texts: below the textarea lies a copy of its lines with numbers, colours and what a validator says of
+// each. Lines that are typed in lose their colours and words until the text is looked at again.
+const editors = {
+  start() {
+    for (const editor of document.querySelectorAll(".editor:not(.live)")) {
+      const area = editor.querySelector("textarea");
+      editor.classList.add("live");
+      area.addEventListener("input", () => editors.follow(editor));
+      editors.follow(editor);
+    }
+  },
+  // Keeps what stands before and after the lines that changed.
+  follow(editor) {
+    const copy = editor.querySelector(".copy");
+    const lines = editor.querySelector("textarea").value.split("\n");
+    const shown = [...copy.children];
+    const same = (line, each) => each.querySelector(".text").textContent === line;
+    let top = 0;
+    while (top < lines.length && top < shown.length && same(lines[top], shown[top])) top++;
+    let end = 0;
+    while (end < lines.length - top && end < shown.length - top && same(lines[lines.length - 1 - end], shown[shown.length - 1 - end])) end++;
+    const made = lines.slice(top, lines.length - end).map((line) => {
+      const each = document.createElement("span");
+      const text = document.createElement("span");
+      each.className = "line";
+      text.className = "text";
+      text.textContent = line;
+      each.append(text);
+      return each;
+    });
+    shown.slice(top, shown.length - end).forEach((each) => each.remove());
+    if (top) copy.children[top - 1].after(...made);
+    else copy.prepend(...made);
+  },
+  // What was found stands in a list somewhere on the page; it is said on its line too.
+  mark() {
+    const editor = document.querySelector(".editor");
+    if (!editor) return;
+    const copy = editor.querySelector(".copy");
+    copy.querySelectorAll(".said").forEach((each) => each.remove());
+    copy.querySelectorAll(".wrong, .odd").forEach((each) => each.classList.remove("wrong", "odd"));
+    const found = document.querySelectorAll("[data-mark-line]");
+    for (const each of found) {
+      const line = copy.children[Number(each.dataset.markLine) - 1];
+      if (!line || line.querySelector(".said")) continue;
+      const said = document.createElement("b");
+      said.className = "said";
+      said.textContent = each.dataset.markText;
+      line.classList.add(each.dataset.markLevel === "error" ? "wrong" : "odd");
+      line.append(said);
+    }
+    const wrong = copy.querySelector(".wrong");
+    editor.querySelector("textarea").toggleAttribute("aria-invalid", Boolean(wrong));
+    if (wrong) editor.scrollTop = wrong.offsetTop - editor.clientHeight / 3;
+  },
+  // To a line: the caret stands at its beginning.
+  go(number) {
+    const editor = document.querySelector(".editor");
+    const line = editor && editor.querySelector(".copy").children[number - 1];
+    if (!line) return false;
+    const area = editor.querySelector("textarea");
+    const at = area.value.split("\n").slice(0, number - 1).reduce((sum, each) => sum + each.length + 1, 0);
+    area.focus({ preventScroll: true });
+    area.setSelectionRange(at, at);
+    line.scrollIntoView({ block: "center" });
+    return true;
+  },
+};
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-go-line]");
+  if (link && editors.go(Number(link.dataset.goLine))) event.preventDefault();
+});
+document.addEventListener("DOMContentLoaded", () => {
+  editors.start();
+  const place = /^#line-(\d+)$/.exec(location.hash);
+  if (place) editors.go(Number(place[1]));
+  // What came back from the server unsaved is as good as typed.
+  touched = document.querySelector("form[data-keep='typed']");
+});
+document.addEventListener("htmx:afterSettle", () => {
+  editors.start();
+  editors.mark();
+});
+
+// What is ticked in a list stays ticked over pages, orders and filters: it is kept for this tab, by name, and sent along.
+function selection(form) {
+  const key = `selection:${form.dataset.selection}`;
+  const boxes = [...form.querySelectorAll('tbody input[name="name"]')];
+  const find = (what) => form.querySelector(what);
+  const all = find("[data-all]"), whole = find("[data-whole]"), told = find("[data-selected]");
+  const clear = find("[data-clear]"), elsewhere = find("[data-elsewhere]"), names = find('[name="names"]');
+  const chosen = new Set(JSON.parse(sessionStorage.getItem(key) || "[]"));
+  const count = (number) => `${number.toLocaleString("en")} machine${number === 1 ? "" : "s"}`;
+  let last = null;
+
+  function show() {
+    const here = boxes.filter((box) => chosen.has(box.value)).length;
+    const everything = Boolean(whole && whole.checked);
+    for (const box of boxes) { box.checked = everything || chosen.has(box.value); box.disabled = everything; }
+    all.hidden = false;
+    all.disabled = everything;
+    all.checked = everything || (here > 0 && here === boxes.length);
+    all.indeterminate = !everything && here > 0 && here < boxes.length;
+    const far = chosen.size - here;
+    if (everything) told.textContent = `${count(Number(form.dataset.total))} chosen, on all pages.`;
+    else if (!chosen.size) told.textContent = "Tick machines to change, build or cancel several at once.";
+    else told.textContent = `${count(chosen.size)} chosen${far ? `, ${far.toLocaleString("en")} of them not on this page` : ""}.`;
+    clear.hidden = !chosen.size && !everything;
+    elsewhere.hidden = !chosen.size || everything;
+    elsewhere.querySelector(".names").textContent = [...chosen].sort().slice(0, 500).join(", ");
+    find("[data-do]").hidden = !chosen.size && !everything;
+  }
+
+  function choose(box, on) { if (on) chosen.add(box.value); else chosen.delete(box.value); }
+
+  form.addEventListener("click", (event) => {
+    const at = boxes.indexOf(event.target);
+    if (at < 0) return;
+    // With Shift, all from the one that was ticked last to this one.
+    if (event.shiftKey && last !== null) boxes.slice(Math.min(at, last), Math.max(at, last) + 1).forEach((box) => choose(box, event.target.checked));
+    last = at;
+  });
+  form.addEventListener("change", (event) => {
+    if (boxes.includes(event.target)) choose(event.target, event.target.checked);
+    else if (event.target === all) boxes.forEach((box) => choose(box, all.checked));
+    else if (event.target !== whole) return;
+    sessionStorage.setItem(key, JSON.stringify([...chosen]));
+    show();
+  });
+  clear.addEventListener("click", () => {
+    chosen.clear();
+    if (whole) whole.checked = false;
+    sessionStorage.removeItem(key);
+    show();
+  });
+  form.addEventListener("submit", () => { names.value = [...chosen].join("\n"); });
+  window.addEventListener("pageshow", show);
+  show();
+}
+
+// What was chosen is done with once it is carried out; and a form that takes its time says so, and is sent once.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.selectionEnds) sessionStorage.setItem("selection-ends", `selection:${form.dataset.selectionEnds}`);
+  if (!form.dataset.busy || event.defaultPrevented) return;
+  const button = event.submitter || form.querySelector('button[type="submit"]');
+  setTimeout(() => {
+    form.setAttribute("aria-busy", "true");
+    button.dataset.was = button.textContent;
+    button.textContent = form.dataset.busy;
+    form.querySelectorAll("button").forEach((each) => { each.disabled = true; });
+  });
+});
+window.addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  for (const form of document.querySelectorAll('form[aria-busy="true"]')) {
+    form.removeAttribute("aria-busy");
+    form.querySelectorAll("button").forEach((each) => { each.disabled = false; if (each.dataset.was) each.textContent = each.dataset.was; });
+  }
+});
+
+document.addEventListener("DOMContentLoaded", () => {
+  // If the form came back with something to mend, nothing was carried out.
+  const ended = sessionStorage.getItem("selection-ends");
+  if (ended && !document.querySelector("form[data-selection-ends]")) sessionStorage.removeItem(ended);
+  sessionStorage.removeItem("selection-ends");
+  document.querySelectorAll("form[data-selection]").forEach(selection);
+});
+
+// A part of a page that is renewed leaves open what somebody opened in it.
+const opened = new Set();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  for (const each of event.detail.target.querySelectorAll("details[id][open]")) opened.add(each.id);
+});
+document.addEventListener("htmx:afterSwap", () => {
+  for (const id of opened) {
+    const each = document.getElementById(id);
+    if (each) each.open = true;
+  }
+  opened.clear();
+});
