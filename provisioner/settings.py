@@ -291,7 +291,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
         raise InvalidSettings("the file does not exist", where=str(path), hint="check --config") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(
-            f"the file cannot be read: {cause(error)}", where=str(path), hint="check its mode"
+            f"the file cannot be read: {cause(error)}", where=str(path), hint="check --config and the file's mode"
         ) from error
     try:
         values = yaml.safe_load(text)

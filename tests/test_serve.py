@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,24 @@ def test_killed_children_come_back_and_ports_stay(service: Served) -> None:
     assert not set(before.values()) & set(after.values())
     assert service.http("/boot/ipxe").status == 200
     assert service.log.read_text().count("child ended") >= len(CHILDREN)
+
+
+def test_the_admin_address_that_is_printed_opens(_template: Path, tmp_path: Path) -> None:
+    """Listening everywhere is shown as an address of this host: nobody's browser opens 0.0.0.0."""
+    shutil.copytree(_template, tmp_path / "state")
+    environment = served_environment(tmp_path / "state")
+    everywhere = environment["PROVISIONER_HTTP_BIND"].replace("127.0.0.1", "0.0.0.0")
+    environment["PROVISIONER_HTTP_BIND"] = everywhere
+    served = Served(environment, tmp_path / "state", log=tmp_path / "log")
+    served.start()
+    try:
+        line = next(each for each in served.log.read_text().splitlines() if each.startswith("admin plane"))
+        url = line.split()[2]
+        assert "0.0.0.0" not in url and f"(listens on {everywhere})" in line
+        with urllib.request.urlopen(f"{url}healthz", timeout=60) as answer:
+            assert answer.status == 200
+    finally:
+        served.stop()
 
 
 def test_sigterm_leaves_no_process(service: Served) -> None:

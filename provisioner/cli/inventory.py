@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from provisioner.cli.common import Context, dry_run_option, output_option, pass_context, print_object
+from provisioner.cli.common import Context, confirm, dry_run_option, output_option, pass_context, print_object
 from provisioner.errors import Conflict, InvalidInput
 
 _MOST_SHOWN = 50

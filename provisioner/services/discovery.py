@@ -206,6 +206,8 @@ class Recorder:
         self._put_at: dict[str, float] = {}
         self._dropped = 0
         self._told_at = -_LOG_SECONDS
+        self._failures = 0
+        self._failed_at = -_LOG_SECONDS
 
     def put(self, sighting: Sighting | None) -> None:
         """Record this soon; None is nothing. Never waits and never raises."""
@@ -249,7 +251,10 @@ class Recorder:
                 self._drop(len(batch), str(error))
                 continue
             except Exception:  # the thread must survive whatever a stranger sent
-                log.exception("discovery failed", machines=len(batch))
+                self._failures += 1
+                if time.monotonic() - self._failed_at >= _LOG_SECONDS:
+                    self._failed_at = time.monotonic()
+                    log.exception("discovery failed", machines=len(batch), failures=self._failures)
                 continue
             if recorded.refused:
                 self._full_until = time.monotonic() + 2

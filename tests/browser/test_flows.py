@@ -136,12 +136,15 @@ def test_a_template_with_an_error_says_so_on_its_line_and_saves_nothing(
     expect(page.locator("main")).to_contain_text("nonsense")
     assert templates.show(inside, "kickstart/el9.ks.j2")["text"] == before
     expect(page.get_by_label("Text")).to_have_value(re.compile("^nonsense --now"))
+    page.get_by_role("heading", level=1).scroll_into_view_if_needed()
     tab.picture("template-error")
     page.get_by_label("Text").fill(
         before.replace("text --non-interactive", "text --non-interactive\n# reviewed in a browser", 1)
     )
     button(page, "Review again").click()
+    expect(button(page, "Save change")).to_be_visible()
     expect(page.locator("section.radius")).to_contain_text("would be built differently")
+    page.locator("#h-review").scroll_into_view_if_needed()
     tab.picture("blast-radius")
     page.get_by_label("Reason").fill("seen before saved")
     button(page, "Save change").click()

@@ -118,11 +118,11 @@ def test_machines_are_told_the_address_that_this_host_has_in_their_network(ready
     ready.cli("machine", "add", "far01", "--mac", "52:54:00:00:00:02", "--ip", "10.0.3.11")
     card = "ip link add {0} type veth peer name peer-{0} && ip address add {1}/24 dev {0} && ip link set {0} up && "
     cards = card.format("wan", "192.0.2.5") + card.format("rack", "10.0.2.5") + "ip route add default via 192.0.2.1 && "
+    host = ["unshare", "--net", "sh", "-c", cards + 'exec "$@"', "sh", sys.executable, "-m", "provisioner"]
     told = {}
     for name in ("near01", "far01"):
         explained = subprocess.run(
-            ["unshare", "--net", "sh", "-c", cards + 'exec "$@"', "sh", sys.executable, "-m", "provisioner"]
-            + ["boot", "explain", name, "--arch", "uefi"],
+            [*host, "boot", "explain", name, "--arch", "uefi"],
             env=os.environ | ready.environment,
             capture_output=True,
             text=True,

@@ -30,7 +30,7 @@ LISTS = [path for path in ALL if path and path[-1] == "list"]
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_help_of_every_command(path: tuple[str, ...]) -> None:
-    """Each says what it does; one with required options shows an example."""
+    """Each says what it does; one with required options shows an example, and so does each that is about a build."""
     shown = CliRunner().invoke(cli, [*path, "--help"], prog_name="provisioner")
     assert shown.exit_code == 0, shown.output
     command = ALL[path]
@@ -38,6 +38,7 @@ def test_help_of_every_command(path: tuple[str, ...]) -> None:
     assert command.help.splitlines()[0].strip()
     required = [each for each in command.params if isinstance(each, click.Option) and each.required]
     assert not required or "Example" in command.help or path[-1] == "edit", shown.output
+    assert path[:1] != ("build",) or len(path) == 1 or f"  provisioner {' '.join(path)} " in shown.output
     for option in command.params:
         if isinstance(option, click.Option) and not option.hidden and option.name != "help":
             assert option.help or option.type.name == "choice", f"{path} {option.name}"

@@ -57,6 +57,9 @@ def test_it_shows_the_plan_asks_and_applies(lab: Site, file: Path) -> None:
     assert [each["description"] for each in snapshots(lab)] == ["=1+1", "Grüße"]
     again = run(lab, "machine", "import", str(file))
     assert (again.exit_code, again.stdout) == (0, "2 machines: 0 to add, 0 to change, 2 unchanged\n")
+    file.write_text("".join(FILE.splitlines(keepends=True)[:2]), encoding="utf-8")
+    one = run(lab, "machine", "import", str(file))
+    assert one.stdout == "1 machine: 0 to add, 0 to change, 1 unchanged\n"
 
 
 def test_changes_and_refusals_are_shown_in_their_colours(lab: Site, file: Path) -> None:

@@ -7,8 +7,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioner.core.addresses import looks_like_mac
-from provisioner.core.names import machine_name, object_name, parameter_name, template_kind, template_name
+from provisioner.core.names import FEW, few, machine_name, object_name, parameter_name, template_kind, template_name
 from provisioner.errors import MalformedName
+
+
+@given(st.lists(st.text(st.sampled_from("ab1-"), min_size=1, max_size=4), max_size=12))
+def test_few_of_many_names_say_that_there_are_more(names: list[str]) -> None:
+    told = few(names)
+    assert told.removesuffix(" and more").split(", ") == (names[:FEW] or [""])
+    assert told.endswith(" and more") == (len(names) > FEW)
+
 
 CHECKS = (machine_name, object_name, parameter_name, template_name)
 

@@ -1,6 +1,8 @@
 """Settings come from a file, the environment and flags, in rising order; what is not known is an error."""
 
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -65,8 +67,10 @@ def test_what_is_wrong_names_its_place(
 def test_a_named_file_must_exist_and_be_text(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="does not exist"):
         load(tmp_path / "none.yaml", {})
+    with pytest.raises(InvalidSettings, match="cannot be read: it is a directory"):
+        load(tmp_path, {})
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(InvalidSettings, match=r"cannot be read|not YAML"):
+    with pytest.raises(InvalidSettings, match=r"cannot be read: it is not UTF-8 text"):
         load(tmp_path / "binary", {})
 
 
@@ -83,6 +87,27 @@ def test_lists_in_the_environment_and_derived_values(tmp_path: Path) -> None:
     assert settings.boot == "http://[fd00::1]:8080"
     assert settings.media == "http://media"
     assert load(environ={"PROVISIONER_TRUSTED_PROXIES": ""}).trusted_proxies == ()
+
+
+@pytest.mark.parametrize(
+    ("bind", "tls", "url"),
+    [
+        ("10.0.2.1:8443", "on", "https://10.0.2.1:8443"),
+        ("10.0.2.1:80", "off", "http://10.0.2.1:80"),
+        ("[fd00::1]:8443", "on", "https://[fd00::1]:8443"),
+    ],
+)
+def test_the_admin_plane_is_told_as_a_url(bind: str, tls: str, url: str) -> None:
+    assert load(environ={}, flags={"http_bind": bind, "tls": tls}).admin == url
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8443", "[::]:8443"])
+def test_who_listens_everywhere_tells_an_address_that_opens(bind: str) -> None:
+    settings = load(environ={}, flags={"http_bind": bind, "boot_bind": bind})
+    host = urlsplit(settings.admin).hostname
+    assert host
+    assert not ip_address(host).is_unspecified
+    assert settings.admin == settings.boot.replace("http://", "https://")
 
 
 @given(st.text(max_size=20))

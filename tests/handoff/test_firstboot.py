@@ -162,7 +162,10 @@ def test_the_report_waits_for_the_server(machine: Machine) -> None:
 def test_no_tool_reports_that_the_machine_is_up(machine: Machine) -> None:
     with recorder(fine) as server:
         machine.install(server, "none")
+        text = (machine.etc / "handoff.sh").read_text()
         assert machine.boot() == 0
+    assert "# Tells Provisioner that this machine runs from its own disk." in text
+    assert "to none" not in text and "@" not in text.replace('"$@"', "").replace('"@$1"', "")
     assert server.asked[0].form["status"] == "ok"
 
 
@@ -185,4 +188,5 @@ def test_s34_any_command_stays_one_command(tmp_path: Path, command: str) -> None
 def test_the_script_holds_markers_and_no_secret() -> None:
     text = handoff.handoff_script("script", {"command": "true"}, BUILD_URLS)
     assert f"url={BUILD_URLS['configured']}\n" in text or f"url='{BUILD_URLS['configured']}'\n" in text
-    assert text.startswith("#!/bin/sh\n")
+    assert text.startswith("#!/bin/sh\n# Hands this machine to script and tells Provisioner how that went.")
+    assert 'say "the handoff to script: $status' in text

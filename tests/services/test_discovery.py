@@ -9,6 +9,7 @@ import pytest
 from conftest import both_engines, wait_for
 from outage import down
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 from world import ACTOR, IP, MAC, OTHER_IP, World
 
 from provisioner.core.facts import Facts, from_query
@@ -387,7 +388,7 @@ def test_the_recorder_records_behind_the_answer_and_survives_what_it_is_given(
 ) -> None:
     world.subnet()
     recorder = Recorder(world.site)
-    broken = iter([RuntimeError("boom")])
+    broken = iter([RuntimeError("boom"), RuntimeError("boom")])
     real = discovery.record
 
     def record(site: Site, sightings: Any) -> Recorded:
@@ -397,11 +398,29 @@ def test_the_recorder_records_behind_the_answer_and_survives_what_it_is_given(
 
     monkeypatch.setattr(discovery, "record", record)
     recorder.put(None)
-    recorder.put(Sighting("52:54:00:cc:06:01", OTHER_IP, Facts(), is_new=True))
-    wait_for(recorder._waiting.empty)
-    recorder.put(Sighting("52:54:00:cc:06:02", OTHER_IP, Facts(), is_new=True))
-    wait_for(lambda: quarantine.listing(world.site))
-    assert only(world.site)["mac"] == "52:54:00:cc:06:02"
+    with capture_logs() as logged:
+        for number in (1, 2):
+            recorder.put(Sighting(f"52:54:00:cc:06:0{number}", OTHER_IP, Facts(), is_new=True))
+            wait_for(lambda number=number: recorder._failures == number)
+        recorder.put(Sighting("52:54:00:cc:06:03", OTHER_IP, Facts(), is_new=True))
+        wait_for(lambda: quarantine.listing(world.site))
+    assert only(world.site)["mac"] == "52:54:00:cc:06:03"
+    told = [each for each in logged if each["event"] == "discovery failed"]
+    assert [(each["machines"], each["failures"]) for each in told] == [(1, 1)], "a traceback a minute, all counted"
+
+
+def test_failures_of_the_recorder_are_told_again_after_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(_site: Site, _sightings: Any) -> Recorded:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(discovery, "record", record)
+    monkeypatch.setattr(discovery, "_LOG_SECONDS", 0.0)
+    recorder = Recorder(world.site)
+    with capture_logs() as logged:
+        for number in (1, 2):
+            recorder.put(Sighting(f"52:54:00:cc:06:0{number}", OTHER_IP, Facts(), is_new=True))
+            wait_for(lambda number=number: len(logged) == number)
+    assert [each["failures"] for each in logged] == [1, 2]
 
 
 def test_the_answer_does_not_need_the_recording(world: World) -> None:

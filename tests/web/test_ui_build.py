@@ -1,13 +1,19 @@
 """Starting a build, and its page: what is sealed, what differs, and what changed since it was armed."""
 
+from datetime import timedelta
+
 import pytest
 from uiclient import Browser
 from world import ACTOR, IP, MAC, World, token_in
 
+from provisioner.core.lifecycle import Trigger
 from provisioner.services import arming, attempts, boot, builds, machines, profiles, reports, templates
 from provisioner.services.boot import BootRequest
+from provisioner.services.lives import apply_trigger
 from provisioner.services.reports import Report
 from provisioner.services.site import Site, open_site
+from provisioner.store.engine import write
+from provisioner.store.models import Build
 
 HOSTILE = "<svg onload=alert(1)>\"'><img src=x>{{7*7}}"
 
@@ -248,17 +254,15 @@ def test_it_is_told_against_the_usual_time(browser: Browser, world: World, site:
     world.armed()
     token = booted(site)
     reports.event(site, token, IP, Report("built"))
-    from provisioner.core.lifecycle import Trigger
-    from provisioner.services.lives import apply_trigger
-    from provisioner.store.engine import write
-    from provisioner.store.models import Build
-
     with write(site.engine) as session:
-        apply_trigger(session, session.get_one(Build, builds.show(site, "web01")["id"]), Trigger.CONFIGURED)
+        build = session.get_one(Build, builds.show(site, "web01")["id"])
+        assert build.built_at is not None
+        build.built_at += timedelta(minutes=7)
+        apply_trigger(session, build, Trigger.CONFIGURED)
     arming.start(site, ACTOR, "web01")
     assert "it usually takes" not in browser.get("/machines/web01").main, "nothing runs yet"
     booted(site)
-    assert "it usually takes" in browser.get("/machines/web01").main
+    assert "it usually takes 7 min" in browser.get("/machines/web01").main
 
 
 def test_an_operator_may(site: Site, world: World) -> None:
