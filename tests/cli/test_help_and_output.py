@@ -38,7 +38,8 @@ def test_help_of_every_command(path: tuple[str, ...]) -> None:
     assert command.help.splitlines()[0].strip()
     required = [each for each in command.params if isinstance(each, click.Option) and each.required]
     assert not required or "Example" in command.help or path[-1] == "edit", shown.output
-    assert path[:1] != ("build",) or len(path) == 1 or f"  provisioner {' '.join(path)} " in shown.output
+    example = shown.output.partition("Example")[2]
+    assert path[:1] != ("build",) or len(path) == 1 or f"provisioner {' '.join(path)} " in example
     for option in command.params:
         if isinstance(option, click.Option) and not option.hidden and option.name != "help":
             assert option.help or option.type.name == "choice", f"{path} {option.name}"

@@ -19,6 +19,8 @@ from provisioner.services import (
 )
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 
 @both_engines
 def test_the_tree_counts_machines_and_says_what_is_built_now(site: Site, world: World) -> None:

@@ -18,6 +18,8 @@ from provisioner.services.interfaces import InterfaceInput
 from provisioner.services.site import Site
 from provisioner.store.engine import write
 
+pytestmark = pytest.mark.slow
+
 MACHINES = {
     # name: (mac, ip, fields)
     "db01": ("52:54:00:aa:00:01", "127.0.2.21", {"serial": "SN-7712", "tags": ["rack-1", "prod"], "profile": "rocky9"}),

@@ -9,6 +9,8 @@ from provisioner.errors import NotFound
 from provisioner.services import arming, machines, overview, rack
 from provisioner.services.site import Actor, Site
 
+pytestmark = pytest.mark.slow
+
 JANE = Actor("jane", "ui")
 
 

@@ -11,6 +11,8 @@ from provisioner.services.boot import BootRequest
 from provisioner.services.resolve import BuildRequest
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 
 def edited(site: Site, **parameters: object) -> None:
     profiles.edit(site, ACTOR, "rocky9", {"parameters": parameters})

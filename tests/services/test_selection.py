@@ -12,6 +12,8 @@ from provisioner.services import arming, builds, listing, machines, plans, recor
 from provisioner.services.interfaces import InterfaceInput
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fleet(world: World) -> World:

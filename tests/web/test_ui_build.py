@@ -15,6 +15,8 @@ from provisioner.services.site import Site, open_site
 from provisioner.store.engine import write
 from provisioner.store.models import Build
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<svg onload=alert(1)>\"'><img src=x>{{7*7}}"
 
 

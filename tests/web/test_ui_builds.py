@@ -13,6 +13,8 @@ from provisioner.services import arming, builds
 from provisioner.store.engine import write
 from provisioner.store.models import Build
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def browser(world: World) -> Browser:

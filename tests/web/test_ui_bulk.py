@@ -10,6 +10,8 @@ from world import World
 from provisioner.services import arming, builds, listing, machines, plans, records
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def browser(site: Site) -> Browser:

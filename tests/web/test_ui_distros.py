@@ -15,6 +15,8 @@ from provisioner.services import catalogue, installables, profiles, records
 from provisioner.services.installables import ImageInput
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 
 class Mirror(http.server.BaseHTTPRequestHandler):
     """Serves a few files."""

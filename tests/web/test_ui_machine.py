@@ -12,6 +12,8 @@ from provisioner.services.boot import BootRequest
 from provisioner.services.reports import Report
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<svg onload=alert(1)>\"'><img src=x>{{7*7}}\u202ecod.exe"
 
 

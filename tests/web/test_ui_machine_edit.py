@@ -9,6 +9,8 @@ from world import ACTOR, MAC, World
 from provisioner.services import machines, records
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<svg onload=alert(1)>\"'></textarea>{{7*7}}\u202ecod.exe"
 EDIT = "/machines/web01/edit"
 

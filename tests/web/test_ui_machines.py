@@ -20,6 +20,8 @@ from provisioner.services.discovery import Sighting, record
 from provisioner.services.interfaces import InterfaceInput
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e{{7*7}}=cmd'
 
 

@@ -9,6 +9,8 @@ from world import ACTOR, World
 from provisioner.services import addresses, addressmap, machines, records, subnets
 from provisioner.services.site import Actor, Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def browser(site: Site) -> Browser:

@@ -16,6 +16,8 @@ from provisioner.services.site import Site
 from provisioner.store.engine import write
 from provisioner.store.models import Build, Machine
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<svg onload=alert('xss')>\"'><script>alert(1)</script>"
 STRANGER = "52:54:00:aa:00:01"
 

@@ -12,6 +12,8 @@ from world import ACTOR, World
 from provisioner.services import families, profiles, profileviews, records
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 EDIT = "/profiles/tiny/edit"
 
 

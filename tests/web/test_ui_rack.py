@@ -11,6 +11,8 @@ from provisioner.core.policy import Role
 from provisioner.services import arming, builds, machines, quarantine, rack
 from provisioner.services.site import Actor
 
+pytestmark = pytest.mark.slow
+
 MAC = "52:54:00:aa:00:01"
 OTHER = "52:54:00:aa:00:02"
 IP = "127.0.2.66"

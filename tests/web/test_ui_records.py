@@ -7,6 +7,8 @@ from world import ACTOR, World
 from provisioner.services import machines, manual, people, profiles, tokens, webhooks
 from provisioner.services.site import Actor, Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def browser(site: Site) -> Browser:

@@ -12,6 +12,8 @@ from world import ACTOR, World
 from provisioner.services import profiles, records, templates, templateviews
 from provisioner.services.site import Site
 
+pytestmark = pytest.mark.slow
+
 SHOW = f"/templates/{TINY}"
 EDIT = f"{SHOW}/edit"
 BAD = TEXT.replace("echo done", "if then")
