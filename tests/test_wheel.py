@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ def test_wheel_in_an_empty_environment(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    ours = {str(each.relative_to(ROOT)) for each in (ROOT / "provisioner").rglob("*") if each.is_file()}
+    assert {each for each in ours if "__pycache__" not in each} <= inside, "nothing of the program is left out"
+    assert {f"provisioner/_content/{name}" for name in ("README.md", "docs/ui.md", "profiles/rocky9.yaml")} <= inside
     quiet = ["-q", "--disable-pip-version-check"]
     lock = ROOT / "scripts/requirements.lock"
     subprocess.run([python, "-m", "pip", "install", *quiet, "--require-hashes", "-r", lock], check=True)
