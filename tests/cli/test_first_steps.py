@@ -20,6 +20,8 @@ from provisioner.netboot.dhcp.status import Status, write_status
 from provisioner.services import check, keys, setup, site
 from provisioner.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 
 

@@ -12,6 +12,8 @@ from provisioner.render.confined import Job, render
 from provisioner.render.validate import validate
 from tests.render.context import context, profile, sources
 
+pytestmark = pytest.mark.slow
+
 SHELLS = {"bash": ["bash"], "dash": ["dash"], "busybox": ["busybox", "sh"]}
 # What efibootmgr of Debian 12 prints under OVMF.
 LISTED = """\

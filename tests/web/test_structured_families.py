@@ -21,6 +21,8 @@ from provisioner.services.site import Site
 from provisioner.store.engine import read, write
 from provisioner.store.models import Build, Machine, SealedFile, Secret
 
+pytestmark = pytest.mark.slow
+
 HASH = "$6$saltsalt$" + "a1./" * 21 + "Zz"
 BOOT_CFG = "title=Loading ESXi installer\nkernel=/b.b00\nmodules=/jumpstrt.gz --- /k.b00\nbuild=8.0.2-0.0.1\n"
 FAMILIES = {"esxi8": ("esxi", "8.0.2"), "fcos": ("fcos", "41.1"), "flatcar": ("flatcar", "4152.2.0")}

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from world import INITRD, KERNEL, token_in
 
+pytestmark = pytest.mark.slow
+
 ISO = b"".join(b"block %08d\n" % number for number in range(50_000))
 
 
