@@ -175,3 +175,15 @@ def test_the_list_is_there_as_csv(browser: Browser, world: World) -> None:
     told = browser.get("/networks?format=csv")
     assert told.headers["Content-Type"].startswith("text/csv")
     assert told.body.splitlines()[1].startswith("lab,127.0.2.0/24,")
+
+
+def test_many_subnets_have_pages_and_a_search(browser: Browser, world: World) -> None:
+    for number in range(60):
+        world.subnet(f"net{number:02}", f"10.{number}.0.0/24")
+    page = browser.get("/networks")
+    assert len(page.soup.select("tbody tr")) == 50
+    assert len(browser.get(page.links()["Next page"]).soup.select("tbody tr")) == 10
+    found = browser.get("/networks?q=net07")
+    assert [each.get_text().strip() for each in found.soup.select("tbody th")] == ["net07"]
+    assert "No subnet matches" in browser.get("/networks?q=nothing").main
+    assert len(browser.get("/networks?format=csv").body.splitlines()) == 61

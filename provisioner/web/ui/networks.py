@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Response
 
@@ -26,12 +27,19 @@ _MODES = {
 
 @pages.get("/networks", "subnets")
 def index(visit: Visit) -> Response:
-    """All subnets, with how full they are."""
-    found = [each | {"ranges": _texts(each)} for each in subnets.listing(visit.site)]
+    """Subnets, with how full they are, a page at a time."""
     if visit.arg("format") == "csv":
-        return csvout.answer("subnets", _COLUMNS, found)
-    rows = [each | {"counts": addresses.overview(visit.site, each["name"], 1)["counts"]} for each in found]
-    return visit.render("networks/list.html", rows=rows)
+        every = (each | {"ranges": _texts(each)} for each in listing.every(visit.site, "subnets"))
+        return csvout.answer("subnets", _COLUMNS, every)
+    q = visit.arg("q")
+    page = listing.page(visit.site, "subnets", q=q, cursor=visit.arg("cursor") or None)
+    rows = [
+        each | {"ranges": _texts(each), "counts": addresses.overview(visit.site, each["name"], 1)["counts"]}
+        for each in page["items"]
+    ]
+    address = f"/networks?{urlencode({'q': q})}" if q else "/networks"
+    first = not visit.arg("cursor")
+    return visit.render("networks/list.html", rows=rows, q=q, next=page["next"], address=address, first=first)
 
 
 @pages.get("/networks/add", "subnets", verb="write")
