@@ -260,15 +260,20 @@ def diff(site: Site, name: str | int, old: int | None = None, new: int | None = 
         ]
     sealed = (earlier.sealed, later.sealed)
     before, after = (masked(site, files, told["interfaces"]) for files, told in zip(texts, sealed, strict=True))
+    return compared(before, after, f"build {earlier.number}", f"build {later.number}")
+
+
+def compared(before: Mapping[str, str], after: Mapping[str, str], old: str, new: str) -> str:
+    """What differs between two sets of files, as a unified diff of ``old/FILE`` and ``new/FILE``."""
     lines: list[str] = []
     for file in sorted({*before, *after}):
         lines += difflib.unified_diff(
             before.get(file, "").splitlines(keepends=True),
             after.get(file, "").splitlines(keepends=True),
-            f"build {earlier.number}/{file}",
-            f"build {later.number}/{file}",
+            f"{old}/{file}",
+            f"{new}/{file}",
         )
-    return "".join(lines)
+    return "".join(each if each.endswith("\n") else f"{each}\n" for each in lines)
 
 
 def _one_before(session: Session, build: Build) -> Build:

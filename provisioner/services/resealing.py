@@ -1,6 +1,5 @@
 """What changed since a build was sealed: a look at it, and sealing again while the machine has not asked for it."""
 
-import difflib
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -63,15 +62,7 @@ def difference(site: Site, build_id: int) -> str:
         then = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, build)}
     before = arming.masked(site, then, build.sealed["interfaces"])
     after = arming.preview(site, machine, request, number=number)
-    lines: list[str] = []
-    for file in sorted({*before, *after}):
-        lines += difflib.unified_diff(
-            before.get(file, "").splitlines(keepends=True),
-            after.get(file, "").splitlines(keepends=True),
-            f"sealed/{file}",
-            f"now/{file}",
-        )
-    return "".join(each if each.endswith("\n") else f"{each}\n" for each in lines)
+    return arming.compared(before, after, "sealed", "now")
 
 
 def again(site: Site, actor: Actor, build_id: int) -> dict[str, Any]:
