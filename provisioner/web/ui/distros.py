@@ -57,9 +57,7 @@ def _add_pieces(visit: Visit, fields: Mapping[str, str]) -> None:
 
 
 def _form(visit: Visit, fields: Mapping[str, str], status: int = 200, error: Any = None) -> Response:
-    # A part came well, whatever it says: browsers call anything else an error of the page.
-    template, status = ("distros/parts/add.html", 200) if visit.is_fragment else ("distros/add.html", status)
-    return visit.render(template, status, fields=fields, error=error, systems=list(FAMILIES))
+    return media.form(visit, "add", status, fields=fields, error=error, systems=list(FAMILIES))
 
 
 @pages.get("/distros/<name>", "distros")

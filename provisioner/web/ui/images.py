@@ -50,12 +50,8 @@ def add(visit: Visit) -> Response:
 
 
 def _form(visit: Visit, fields: Mapping[str, str], status: int = 200, error: Any = None) -> Response:
-    # A part came well, whatever it says: browsers call anything else an error of the page.
-    template, status = (
-        ("distros/parts/add_image.html", 200) if visit.is_fragment else ("distros/add_image.html", status)
-    )
     choices = {"systems": list(FAMILIES), "kinds": IMAGE_KINDS, "formats": IMAGE_FORMATS}
-    return visit.render(template, status, fields=fields, error=error, **choices)
+    return media.form(visit, "add_image", status, fields=fields, error=error, **choices)
 
 
 @pages.get("/images/<name>", "images")

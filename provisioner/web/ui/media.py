@@ -40,6 +40,15 @@ IMAGES = Kind(
 )
 
 
+def form(visit: Visit, name: str, status: int, **context: Any) -> Response:
+    """The form of this name, or its part for htmx: that came well, whatever it says; browsers call anything else an
+    error of the page.
+    """
+    if visit.is_fragment:
+        return visit.render(f"distros/parts/{name}.html", **context)
+    return visit.render(f"distros/{name}.html", status, **context)
+
+
 def listing(visit: Visit, kind: Kind) -> Response:
     """All of them."""
     q = visit.arg("q")[:200]
