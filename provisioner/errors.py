@@ -46,6 +46,9 @@
         ├── ProgramMissing
         ├── ProgramFailed
         ├── KeyUnusable
+        ├── CredentialMissing   a key or certificate for a tool's server, which a profile's handoff names
+        ├── HandoffUnreachable  the tool's server gives no answer; asking again may help
+        ├── HandoffRefused      the tool's server answers, and refuses
         ├── InventoryFailed     NetBox cannot be asked, or answers something else
         ├── Unreachable         the server that PROVISIONER_URL names
         ├── Untrusted           its certificate
@@ -406,6 +409,26 @@ class KeyUnusable(Unavailable):
 
     code = "key-unusable"
     default_hint = "restore the file from its backup; without the master key stored secrets stay unusable"
+
+
+class CredentialMissing(Unavailable):
+    """A file that a profile's handoff names is not in the credentials directory, or cannot be read."""
+
+    code = "credential-missing"
+
+
+class HandoffUnreachable(Unavailable):
+    """The server of a configuration management tool gives no answer, or not the one of that tool."""
+
+    code = "handoff-unreachable"
+    default_hint = "see `provisioner check`, which tries every handoff"
+
+
+class HandoffRefused(Unavailable):
+    """The server of a configuration management tool refuses what a handoff needs."""
+
+    code = "handoff-refused"
+    default_hint = "see `provisioner check`, which tries every handoff"
 
 
 class InventoryFailed(Unavailable):

@@ -143,6 +143,14 @@ class Settings(BaseModel):
     )
     answer_hours: float = Field(6, gt=0, description="how long an attempt may fetch its answer file")
     handoff_hours: float = Field(72, gt=0, description="how long after `built` the handoff may still report")
+    credentials_dir: Path | None = Field(
+        None,
+        description="keys and certificates for the servers of configuration management, which handoffs name; empty: "
+        "`credentials` in the state directory",
+    )
+    playbooks_dir: Path | None = Field(
+        None, description="where Ansible playbooks lie that this host runs; empty: `playbooks` in the state directory"
+    )
     discovery: Literal["record", "register", "off"] = Field(
         "record",
         description="machines that nobody registered: `record` them in quarantine, `register` them as machines that "
@@ -184,6 +192,16 @@ class Settings(BaseModel):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("write it as http://ADDRESS:PORT")
         return value.rstrip("/")
+
+    @property
+    def credentials(self) -> Path:
+        """The directory of the credentials that handoffs name."""
+        return self.credentials_dir or self.state_dir / "credentials"
+
+    @property
+    def playbooks(self) -> Path:
+        """The directory of the playbooks that handoffs name."""
+        return self.playbooks_dir or self.state_dir / "playbooks"
 
     @property
     def database(self) -> str:

@@ -234,11 +234,11 @@ def continue_(context: Context, /, name: str) -> None:
 @click.argument("name")
 @pass_context
 def retry_handoff(context: Context, /, name: str) -> None:
-    """Take reports of a failed handoff again, without installing the machine again.
+    """Hand the machine over once more, with new secrets, without installing it again.
 
     \b
     Example:
       provisioner build retry-handoff web01
     """
     context.client.builds.retry_handoff(name)
-    click.echo(f"waiting for {name}: reboot it, or run `systemctl start provisioner-handoff` there")
+    click.echo(f"waiting for {name}: it fetches its new handoff script within five minutes, or when it boots")

@@ -24,6 +24,7 @@ READ, WRITE = "read", "write"
 NOUNS = (
     "machines",
     "builds",
+    "handoffs",
     "discoveries",
     "subnets",
     "profiles",
@@ -39,7 +40,7 @@ _VISIBLE = frozenset(NOUNS) - {"users", "tokens", "webhooks"}
 _CHANGEABLE = {
     Role.VIEWER: frozenset[str](),
     # Assigns profiles, registers and builds machines.
-    Role.OPERATOR: frozenset({"machines", "builds", "discoveries"}),
+    Role.OPERATOR: frozenset({"machines", "builds", "handoffs", "discoveries"}),
     # Whoever writes templates is root on the machines that are built from them.
     Role.AUTHOR: frozenset({"profiles", "templates"}),
     Role.ADMIN: frozenset(NOUNS) - {"history"},

@@ -12,7 +12,17 @@ BEFORE_SCRIPT = ("dhcp", "loader")
 """What firmware asks for before its script, and what installers ask for again: no sign that a build goes on."""
 NO_SIGNS = ("flag", "refused-event", "refused-report")
 """Events that a stranger may cause: they do not say that the build goes on."""
-NO_STEPS = (*NO_SIGNS, "halt", "failed", "handoff-failed", "continued", "cancelled", "local-boot")
+NO_STEPS = (
+    *NO_SIGNS,
+    "handoff-enrol",
+    "handoff-revoke",
+    "halt",
+    "failed",
+    "handoff-failed",
+    "continued",
+    "cancelled",
+    "local-boot",
+)
 """Events that do not say what a build does."""
 _DOING = {
     "armed": "waiting for the machine to boot",
@@ -30,6 +40,10 @@ _DOING = {
     "built": "starting from its own disk",
     "halt": "halted",
     "retry-handoff": "waiting for another run of its handoff",
+    "handoff-log": "running its configuration management",
+    "handoff-ready": "being configured from here",
+    "handoff-waits": "waiting for the server of its configuration management",
+    "identity-issued": "running its configuration management",
     "configured": "done",
 }
 # Servers take minutes to start, slow mirrors minutes for a step; a person who waits at the rack looks sooner.

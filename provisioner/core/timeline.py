@@ -11,7 +11,9 @@ from provisioner.core.lifecycle import ENDED, BuildState, phase_of
 _NETWORK = frozenset({"dhcp", "loader"})
 _AROUND = _NETWORK | {"armed", "script", "halt", "flag", "continued", "local-boot", "retry-handoff", "cancelled"}
 """Events that are not the installer's own."""
-_LAST = frozenset({"built", "configured", "failed", "handoff-failed", "refused-event", "refused-report", "handoff"})
+_LAST = frozenset({"built", "configured", "failed", "handoff-failed", "refused-event", "refused-report", "handoff"}) | {
+    f"handoff-{each}" for each in ("enrol", "revoke", "waits", "log", "ready")
+}
 
 
 class Progress(StrEnum):

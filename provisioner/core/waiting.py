@@ -11,6 +11,13 @@ _AFTER_EVENT = {
     "packages": "the installer to finish: it is installing the packages",
     "configure": "the installer to finish: the packages are in, it sets up the system",
 }
+_AFTER_BUILT = {
+    "handoff-log": "its configuration management, which runs on the machine: `build log` has what it says",
+    "handoff-ready": "its configuration management, which runs from here: `build log` has what it says",
+    "handoff-waits": "the server of its configuration management: `provisioner check` says what is wrong there",
+    "handoff-enrol": "the first boot from the disk and the report of its handoff",
+    "retry-handoff": "the machine to fetch its new handoff script, within five minutes or at its next boot",
+}
 
 
 def waits_for(phase: Phase, last_event: str, machine: str, *, halted_because: str = "") -> str:
@@ -22,7 +29,7 @@ def waits_for(phase: Phase, last_event: str, machine: str, *, halted_because: st
     if phase in {Phase.BOOTING, Phase.INSTALLING}:
         return _AFTER_EVENT.get(last_event, "the installer's next report")
     if phase is Phase.BUILT:
-        return "the first boot from the disk and the report of its handoff"
+        return _AFTER_BUILT.get(last_event, "the first boot from the disk and the report of its handoff")
     if phase is Phase.FAILED_HANDOFF:
         return f"you: the machine is installed, its handoff failed. `provisioner build retry-handoff {machine}`"
     if phase is Phase.FAILED:

@@ -1,10 +1,16 @@
 """The tools by name."""
 
 from provisioner.errors import UnknownReference
-from provisioner.handoff import none, script
+from provisioner.handoff.ansible_pull import AnsiblePull
+from provisioner.handoff.ansible_push import AnsiblePush
+from provisioner.handoff.awx import Awx
+from provisioner.handoff.chef import Chef
+from provisioner.handoff.none import NoTool
 from provisioner.handoff.protocol import Tool
+from provisioner.handoff.puppet import Puppet
+from provisioner.handoff.script import Script
 
-_TOOLS: dict[str, Tool] = {none.name: none, script.name: script}
+_TOOLS: dict[str, Tool] = {each.name: each for each in (AnsiblePull(), AnsiblePush(), Awx(), Chef(), NoTool(), Puppet(), Script())}
 
 
 def tool(name: str) -> Tool:

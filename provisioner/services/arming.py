@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from provisioner import handoff
 from provisioner.core.lifecycle import ENDED, RUNNING, MachineState, Phase, Trigger
 from provisioner.core.markers import check_secret, fill, refuse_markers, secrets_in
 from provisioner.core.parameters import Effective, check_kernel_options, check_plain, resolve
@@ -22,7 +23,7 @@ from provisioner.errors import (
     Protected,
     ProvisionerError,
 )
-from provisioner.services import dhcp, media, objects, trees
+from provisioner.services import dhcp, identities, media, objects, sealing, trees
 from provisioner.services.lives import add_event, apply_trigger, latest_build, lock, phase
 from provisioner.services.machines import find, secret_row
 from provisioner.services.resolve import BuildRequest, Gathered, gather, levels
@@ -104,6 +105,7 @@ def _start_made(site: Site, actor: Actor, name: str, wanted: BuildRequest, order
     if gathered.authoritative:
         # Before the machine can be told to install, DHCP must know its address.
         dhcp.await_acknowledged(site, list(gathered.authoritative))
+    credentials = handoff.tool(made.tool).credentials(made.handoff, made.subject)
     with write(site.engine) as session:
         machine = find(session, name)
         replaced = lock(session, find_build(session, wanted.instead_of)) if wanted.instead_of is not None else None
@@ -114,7 +116,7 @@ def _start_made(site: Site, actor: Actor, name: str, wanted: BuildRequest, order
             raise InputsChanged(f"{', '.join(changed) or name} changed while the build was prepared")
         sealed = sealed_inputs(gathered, made, wanted)
         before = build_snapshot(replaced) if replaced is not None else None
-        build = _seal(session, site, machine, number, sealed, made.files, made.secrets)
+        build = _seal(session, site, machine, number, sealed, made.files, credentials)
         if replaced is not None:
             add_event(session, replaced, "cancelled", f"sealed again as build {number}", source=actor.origin)
             record_build(session, actor, replaced, before)
@@ -137,6 +139,7 @@ def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> di
     with read(site.engine) as session:
         machine = find(session, name)
         authoritative = [each.subnet.name for each in machine.interfaces if each.subnet and _is_ours(each.subnet)]
+        credentials = new_credentials(find_build(session, machine.name, number), _next_number(session, machine))
     if authoritative:
         dhcp.await_acknowledged(site, authoritative)
     with write(site.engine) as session:
@@ -149,7 +152,7 @@ def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> di
             media.require(site, digest, f"the {what} of build {old.number}")
         _require_tree(session, site, old)
         files = {each.name: zlib.decompress(each.content).decode() for each in sealed_files(session, old)}
-        build = _seal(session, site, machine, _next_number(session, machine), sealed, files, {})
+        build = _seal(session, site, machine, _next_number(session, machine), sealed, files, credentials)
         _armed(session, actor, build, f"repeats build {old.number}")
     return {"id": build.id, "machine": build.machine_name, "number": build.number, "state": "armed", "warnings": []}
 
@@ -177,7 +180,8 @@ def _refuse_changed(machine: Machine, old: Build) -> None:
             f"{machine.name} had other interfaces or addresses in build {old.number}",
             hint=f"`provisioner build start {machine.name}` makes a build for those it has now",
         )
-    missing = set(old.sealed["secrets"]) - {secret.name for secret in machine.secrets}
+    made = set(sealed_handoff(old.sealed)[1].secrets)
+    missing = set(old.sealed["secrets"]) - made - {secret.name for secret in machine.secrets}
     if missing:
         raise BuildNotPossible(
             f"build {old.number} unwraps {', '.join(sorted(missing))}, which {machine.name} does not have any more",
@@ -307,7 +311,30 @@ def sealed_inputs(gathered: Gathered, made: Made, request: BuildRequest) -> dict
         "request": {"parameters": dict(request.parameters), "kernel_options": list(request.kernel_options)},
         "warnings": list(made.warnings),
         "secrets": list(made.secret_names),
+        "handoff": {
+            "tool": made.tool,
+            "settings": dict(made.handoff.settings),
+            "identity": made.handoff.identity,
+            "secrets": list(made.handoff.secrets),
+        },
     }
+
+
+def sealed_handoff(sealed: Mapping[str, Any]) -> tuple[str, handoff.Prepared]:
+    """The tool's name and what was prepared, as a build was sealed with them."""
+    told = sealed.get("handoff")
+    if told is None:  # sealed by a version that handed over without an identity
+        settings = dict(sealed["fields"]["handoff"][0] or {})
+        return str(settings.pop("tool", "none")), handoff.Prepared(settings)
+    return told["tool"], handoff.Prepared(told["settings"], told["identity"], tuple(told["secrets"]))
+
+
+def new_credentials(build: Build, number: int) -> handoff.Credentials:
+    """Credentials for another round of this build's handoff, or for a build ``number`` that repeats it."""
+    tool, prepared = sealed_handoff(build.sealed)
+    sealed = build.sealed
+    subject = sealing.subject(sealed["machine"], sealed["interfaces"], sealed["profile"]["name"], number)
+    return handoff.tool(tool).credentials(prepared, subject)
 
 
 def find_build(session: Session, name: str | int, number: int | None = None) -> Build:
@@ -382,7 +409,7 @@ def _seal(
     number: int,
     sealed: Mapping[str, Any],
     files: Mapping[str, str],
-    prepared: Mapping[str, str],
+    credentials: handoff.Credentials,
 ) -> Build:
     last = latest_build(session, machine)
     if last is not None and phase(last) not in ENDED:
@@ -404,15 +431,19 @@ def _seal(
     for name, text in files.items():
         digest = hashlib.sha256(text.encode()).hexdigest()
         session.add(SealedFile(build_id=build.id, name=name, sha256=digest, content=zlib.compress(text.encode(), 9)))
-    clear = dict(prepared)
-    for secret in machine.secrets:
-        clear[secret.name] = site.keys.open(secret.ciphertext, secret_row(machine.id, secret.name))
+    clear = {
+        secret.name: site.keys.open(secret.ciphertext, secret_row(machine.id, secret.name))
+        for secret in machine.secrets
+    } | dict(credentials.secrets)
     for name in {each for text in files.values() for each in secrets_in(text)} & set(clear):
         check_secret(name, clear[name])
     for name, value in clear.items():
         session.add(
             Secret(build_id=build.id, name=name, ciphertext=site.keys.seal(value, build_secret_row(build.id, name)))
         )
+    tool, prepared = sealed_handoff(sealed)
+    if tool != handoff.NONE:
+        identities.add(session, site.keys, build, prepared, tool, credentials)
     machine.state, machine.flag = MachineState.BUILDING, ""
     return build
 

@@ -14,7 +14,7 @@ from provisioner.core.markers import fill, fill_secrets, secrets_in
 from provisioner.core.tokens import Purpose, token, uid_of
 from provisioner.errors import DatabaseUnavailable, NotFound, ProvisionerError, SecretGone, StorageFull, TokenRefused
 from provisioner.services import lastgood, reports, spool
-from provisioner.services.arming import build_secret_row
+from provisioner.services.arming import build_secret_row, sealed_handoff
 from provisioner.services.lives import add_event, apply_trigger, flag, lock, phase
 from provisioner.services.site import Site
 from provisioner.store.engine import read, write
@@ -70,18 +70,23 @@ def fetch(site: Site, presented: str, name: str, source: str, *, peek: bool = Fa
 def unwrap(site: Site, presented: str, name: str, nonce: str, source: str) -> str:
     """The secret in clear, once in each attempt; the same source and nonce within a minute get it again.
 
+    A token of an attempt that is for the handoff alone opens this build's secrets for the handoff.
+
     Raises TokenRefused, NotFound, KeyUnusable, or SecretGone: then somebody else asked too, the machine is flagged and
     the build stopped.
     """
-    uid = uid_of(site.keys.token_key, presented, Purpose.ANSWER)
-    if uid is None or not nonce or len(nonce) > _NONCE_CHARACTERS:
+    key = site.keys.token_key
+    uid, again = uid_of(key, presented, Purpose.ANSWER), uid_of(key, presented, Purpose.HANDOFF)
+    if (uid is None and again is None) or not nonce or len(nonce) > _NONCE_CHARACTERS:
         raise TokenRefused(_REFUSED)
     if spool.pending(site):
         reports.catch_up(site)
-    return _unwrap_all(site, uid, (name,), nonce, source)[name]
+    return _unwrap_all(site, uid or again or "", (name,), nonce, source, round_of=uid is None)[name]
 
 
-def _unwrap_all(site: Site, uid: str, names: Sequence[str], nonce: str, source: str) -> dict[str, str]:
+def _unwrap_all(
+    site: Site, uid: str, names: Sequence[str], nonce: str, source: str, *, round_of: bool = False
+) -> dict[str, str]:
     """The secrets by name, taken in one transaction; or the error of the first that is refused is raised."""
     taken: dict[str, str] = {}
     with write(site.engine) as session:
@@ -95,6 +100,11 @@ def _unwrap_all(site: Site, uid: str, names: Sequence[str], nonce: str, source: 
             ).one_or_none()
             if secret is not None:
                 session.refresh(secret)
+            try:
+                _check_round(attempt, name) if round_of else _check_answer(site, attempt)
+            except TokenRefused as error:
+                refused = error
+                break
             outcome = _unwrap(session, site, build, attempt, secret, nonce, source)
             if isinstance(outcome, ProvisionerError):
                 refused = outcome
@@ -111,10 +121,6 @@ def _unwrap(
     session: Session, site: Site, build: Build, attempt: Attempt, secret: Secret | None, nonce: str, source: str
 ) -> str | ProvisionerError:
     """The value, or the error to raise once what it left in the database is committed."""
-    try:
-        _check_answer(site, attempt)
-    except TokenRefused as error:
-        return error
     taken = secret is not None and secret.taken_attempt == attempt.id
     if source not in attempt.addresses and not taken:
         flag(session, build, f"an unwrap was tried from {source}, which is not this machine", source=source)
@@ -174,6 +180,12 @@ def _attempt(session: Session, uid: str) -> Attempt:
 def _check_answer(site: Site, attempt: Attempt) -> None:
     young = now() - attempt.opened_at < timedelta(hours=site.settings.answer_hours)
     if attempt.superseded or not young or phase(attempt.build) not in {Phase.BOOTING, Phase.INSTALLING}:
+        raise TokenRefused(_REFUSED)
+
+
+def _check_round(attempt: Attempt, name: str) -> None:
+    of_handoff = name in sealed_handoff(attempt.build.sealed)[1].secrets
+    if attempt.superseded or not attempt.handoff_only or not of_handoff or phase(attempt.build) is not Phase.BUILT:
         raise TokenRefused(_REFUSED)
 
 

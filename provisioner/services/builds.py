@@ -12,7 +12,7 @@ from provisioner.core.lifecycle import ENDED, Phase, Trigger
 from provisioner.core.progress import BEFORE_SCRIPT, NO_SIGNS
 from provisioner.core.waiting import waits_for
 from provisioner.errors import IllegalTransition, NotFound, TooMany
-from provisioner.services import lastgood
+from provisioner.services import handoffs, identities, lastgood
 from provisioner.services.arming import build_snapshot, find_build, masked, record_build, sealed_files
 from provisioner.services.lives import add_event, apply_trigger, lock, phase
 from provisioner.services.site import Actor, Site
@@ -25,7 +25,8 @@ def show(site: Site, name: str | int, number: int | None = None) -> dict[str, An
     with read(site.engine) as session:
         build = find_build(session, name, number)
         events = _events(session, build)
-        return _view(build, events) | {"events": [_event(each, build) for each in events]}
+        told = {"handoff": identities.view(identities.current(session, build.id))}
+        return _view(build, events) | told | {"events": [_event(each, build) for each in events]}
 
 
 def listing(site: Site, name: str | None = None) -> list[dict[str, Any]]:
@@ -149,24 +150,15 @@ def go_on(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
 
 
 def retry_handoff(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
-    """Take reports of the handoff again, without installing the machine again.
+    """Hand the machine over once more, as :func:`handoffs.retry` does; the build as it is then."""
+    return show(site, handoffs.retry(site, actor, name)["id"])
 
-    The first-boot unit runs the handoff script once more at the machine's next boot, or when somebody starts
-    ``provisioner-handoff.service`` there.
-    """
-    with write(site.engine) as session:
-        build = lock(session, find_build(session, name))
-        if phase(build) is not Phase.FAILED_HANDOFF:
-            raise IllegalTransition(
-                f"build {build.number} of {build.machine_name} is {build.state}; only a failed handoff can be retried",
-                hint=f"see `provisioner build show {build.machine_name}`",
-            )
-        before = build_snapshot(build)
-        apply_trigger(session, build, Trigger.RETRY_HANDOFF)
-        build.built_at = now()  # the handoff's time limit begins anew
-        add_event(session, build, "retry-handoff", f"by {actor.who}", source=actor.origin)
-        record_build(session, actor, build, before)
-        return _view(build, [])
+
+def report_handoff(
+    site: Site, actor: Actor, build_id: int, *, ok: bool, message: str = "", log: str = ""
+) -> dict[str, Any]:
+    """The tool's own server says how the first run went, as :func:`handoffs.report` does; the build as it is then."""
+    return show(site, handoffs.report(site, actor, build_id, ok=ok, message=message, log=log)["id"])
 
 
 def _events(session: Session, build: Build) -> list[Event]:
@@ -198,7 +190,7 @@ def _view(build: Build, events: list[Event]) -> dict[str, Any]:
         "built_at": _iso(build.built_at),
         "ended_at": _iso(build.ended_at),
         "seconds": round(((build.ended_at or datetime.now(UTC)) - build.armed_at).total_seconds(), 1),
-        "attempts": len(build.attempts),
+        "attempts": sum(not each.handoff_only for each in build.attempts),
         "outcome": build.outcome,
         "flag": build.machine.flag if build.machine else "",
         "waits_for": waits_for(phase(build), last.kind if last else "", build.machine_name, halted_because=halted),

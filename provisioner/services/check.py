@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
+from provisioner import handoff
 from provisioner.core.addresses import contains
 from provisioner.errors import ProvisionerError
 from provisioner.render import validate
@@ -22,7 +23,9 @@ from provisioner.services import (
     logins,
     media,
     netbox,
+    outbox,
     people,
+    profiles,
     spool,
     templates,
     tokens,
@@ -290,6 +293,21 @@ def netbox_inventory(site: Site) -> Iterator[Finding]:
         yield Finding("error", str(error), why, error.hint)
 
 
+def handoffs(site: Site) -> Iterator[Finding]:
+    """The servers of configuration management take machines, and what was to be done there is done."""
+    directory = site.settings.credentials
+    for path in sorted(directory.glob("*")) if directory.is_dir() else ():
+        if path.is_file() and path.suffix in {".key", ".pem"} and stat.S_IMODE(path.stat().st_mode) & 0o007:
+            yield Finding("warning", f"{path} can be read by everybody", "it may be a secret", f"chmod o= {path}")
+    for tool, settings in profiles.handoffs(site):
+        for found in handoff.tool(tool).probe(settings, outbox.host(site)):
+            yield Finding(found.level, f"handoff {tool}: {found.what}", found.why, found.remedy)
+    for each in outbox.waiting(site):
+        what = f"{each['tool']}: {each['kind']} of {each['identity']} ({each['machine']}) fails: {each['error']}"
+        why = "no later build of that machine gets an identity before, and an old one may still be good"
+        yield Finding("warning", what, why, f"mend what it says; it is tried again by itself ({each['tries']} tries)")
+
+
 def flagged(site: Site) -> Iterator[Finding]:
     """Machines that somebody should look at."""
     with read(site.engine) as session:
@@ -334,6 +352,7 @@ CHECKS: tuple[Callable[[Site], Iterator[Finding]], ...] = (
     spooled,
     webhooks,
     netbox_inventory,
+    handoffs,
     flagged,
     administrators,
     forgotten_tokens,

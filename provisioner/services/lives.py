@@ -16,6 +16,7 @@ from provisioner.core.lifecycle import (
     move,
     phase_of,
 )
+from provisioner.services import identities
 from provisioner.store.engine import for_update
 from provisioner.store.models import Attempt, Build, Event, Machine, now
 
@@ -57,8 +58,10 @@ def apply_trigger(
         build.built_at = moment
     if trigger is Trigger.RETRY_HANDOFF:
         build.ended_at, build.outcome = None, ""
+        build.built_at = moment  # the handoff's time begins anew
     if after in ENDED and before not in ENDED:
         build.ended_at, build.outcome = moment, printable(outcome)[:MESSAGE_CHARACTERS]
+    identities.follow(session, build, trigger, before, after)
     machine = build.machine
     if machine is not None and machine.state != MachineState.RETIRED and latest_build(session, machine) is build:
         machine.state = machine_state_after(after, before)

@@ -13,7 +13,7 @@ from provisioner.core.lifecycle import RUNNING, Phase, Trigger
 from provisioner.core.names import machine_name, parameter_name
 from provisioner.core.pointers import at
 from provisioner.errors import InvalidInput, NotFound, Protected, StillInUse
-from provisioner.services import dhcp, interfaces, machinefields, objects, quarantine
+from provisioner.services import dhcp, identities, interfaces, machinefields, objects, quarantine
 from provisioner.services.crypthash import hashed
 from provisioner.services.interfaces import InterfaceInput, without
 from provisioner.services.lives import apply_trigger, latest_build, phase
@@ -159,6 +159,7 @@ def remove(site: Site, actor: Actor, name: str, *, expect: str | None = None) ->
             raise StillInUse(f"{machine.name} is being built", hint=f"`provisioner build cancel {machine.name}` first")
         if build is not None and phase(build) is Phase.BUILT:
             apply_trigger(session, build, Trigger.CANCEL, "the machine was removed")
+        identities.revoke_all(session, machine)
         dhcp.touch(session)
         objects.remove(session, actor, machine)
 

@@ -1,5 +1,6 @@
 """Profiles."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -186,3 +187,16 @@ def _at(place: Callable[[str], str] | None, key: str) -> Iterator[None]:
     except ProvisionerError as error:
         error.where = error.where if place is None else place(key)
         raise
+
+
+def handoffs(site: Site) -> list[tuple[str, dict[str, Any]]]:
+    """Every handoff that a profile has or inherits, each once: the tool and its settings."""
+    with read(site.engine) as session:
+        found = [profile.handoff for profile in session.scalars(select(Profile)) if profile.handoff]
+    told: dict[str, tuple[str, dict[str, Any]]] = {}
+    for each in found:
+        settings = dict(each)
+        tool = str(settings.pop("tool", handoff.NONE))
+        if tool != handoff.NONE:
+            told[json.dumps(each, sort_keys=True)] = (tool, settings)
+    return [told[key] for key in sorted(told)]

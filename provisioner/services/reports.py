@@ -1,6 +1,7 @@
 """What machines report: the installer's events and the handoff's result."""
 
 import time
+import zlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,10 +9,11 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from provisioner import handoff
 from provisioner.core.lifecycle import ENDED, TABLE, BuildState, Phase, Trigger
 from provisioner.core.tokens import Purpose, uid_of
 from provisioner.errors import DatabaseUnavailable, InvalidInput, ProvisionerError, StorageFull, TokenRefused
-from provisioner.services import lastgood, spool
+from provisioner.services import identities, lastgood, spool
 from provisioner.services.lives import (
     LOG_BYTES,
     MESSAGE_CHARACTERS,
@@ -61,12 +63,16 @@ def event(site: Site, presented: str, source: str, report: Report) -> Receipt:
     return _take(site, presented, Purpose.EVENT, _Said("event", "", source, step, report.message, report.log))
 
 
-def configured(site: Site, presented: str, source: str, *, ok: bool, message: str, log: str = "") -> Receipt:
+def configured(
+    site: Site, presented: str, source: str, *, ok: bool, message: str, log: str = "", exit_code: int | None = None
+) -> Receipt:
     """Take the handoff's result: a good first run makes the machine `configured`, another fails the build.
 
-    Raises TokenRefused, StorageFull; a repetition of the report that ended the build is acknowledged.
+    The tool decides which exit status is good, and whether this build's identity must have been issued. Raises
+    TokenRefused, StorageFull; a repetition of the report that ended the build is acknowledged.
     """
-    return _take(site, presented, Purpose.HANDOFF, _Said("handoff", "", source, "ok" if ok else "failed", message, log))
+    step = ("ok" if ok else "failed") if exit_code is None else f"{'ok' if ok else 'failed'}:{exit_code}"
+    return _take(site, presented, Purpose.HANDOFF, _Said("handoff", "", source, step, message, log))
 
 
 def catch_up(site: Site) -> None:
@@ -98,7 +104,8 @@ def catch_up(site: Site) -> None:
 
 @dataclass(frozen=True)
 class _Said:
-    """A report on its way: ``kind`` is ``event`` or ``handoff``, whose step is ``ok`` or ``failed``."""
+    """A report on its way: ``kind`` is ``event`` or ``handoff``, whose step is ``ok`` or ``failed``, mostly with
+    ``:EXIT_STATUS`` behind it."""
 
     kind: str
     uid: str
@@ -153,7 +160,7 @@ def _apply_spooled(session: Session, site: Site, waiting: spool.Waiting) -> bool
 
 def _apply(session: Session, site: Site, said: _Said) -> tuple[Receipt | None, bool]:
     """What the machine is told, or None for a refusal; and whether the installation is over."""
-    attempt, build = _held(session, said.uid)
+    attempt, build = held(session, said.uid)
     if said.kind == "event":
         receipt = _apply_event(session, build, attempt, said)
     else:
@@ -177,7 +184,7 @@ def _apply_event(session: Session, build: Build, attempt: Attempt, said: _Said) 
 
 
 def _apply_result(session: Session, site: Site, build: Build, attempt: Attempt, said: _Said) -> Receipt | None:
-    ok = said.step == "ok"
+    ok, message = _judged(session, build, said)
     trigger = Trigger.CONFIGURED if ok else Trigger.FAILED
     before = phase(build)
     repeated = before is (Phase.CONFIGURED if ok else Phase.FAILED_HANDOFF)
@@ -189,10 +196,24 @@ def _apply_result(session: Session, site: Site, build: Build, attempt: Attempt, 
     )
     kind = ("configured" if ok else "handoff-failed") if accepted or repeated else "refused-report"
     if accepted or _noted(session, build, said):
-        _event(session, build, attempt, said, kind, said.message)
+        _event(session, build, attempt, said, kind, message)
     if accepted:
-        apply_trigger(session, build, trigger, "" if ok else f"handoff: {said.message}", said.at)
+        apply_trigger(session, build, trigger, "" if ok else f"handoff: {message}", said.at)
     return Receipt(build.state, repeated) if accepted or repeated else None
+
+
+def _judged(session: Session, build: Build, said: _Said) -> tuple[bool, str]:
+    """Whether the first run was good, and the message."""
+    word, _, code = said.step.partition(":")
+    row = identities.current(session, build.id)
+    good = word == "ok"
+    if row is None:
+        return good, said.message
+    if good and code.lstrip("-").isdigit() and int(code) not in handoff.tool(row.tool).good_exits:
+        return False, said.message
+    if good and row.issues and row.state != "issued":
+        return False, f"{row.tool} reports a good run, but {row.identity} was never issued for this build"
+    return good, said.message
 
 
 def _noted(session: Session, build: Build, said: _Said) -> bool:
@@ -233,7 +254,8 @@ def _repeats(step: str, build: Build) -> bool:
     return step == "failed" and build.state == BuildState.FAILED
 
 
-def _held(session: Session, uid: str) -> tuple[Attempt, Build]:
+def held(session: Session, uid: str) -> tuple[Attempt, Build]:
+    """The attempt of this uid and its build, whose row is held. Raises TokenRefused."""
     attempt = session.scalars(select(Attempt).where(Attempt.uid == uid)).one_or_none()
     if attempt is None or attempt.build.machine_id is None:
         raise TokenRefused(_REFUSED)
@@ -245,6 +267,11 @@ def _held(session: Session, uid: str) -> tuple[Attempt, Build]:
 def _too_late(site: Site, build: Build, at: datetime) -> bool:
     limit = timedelta(hours=site.settings.handoff_hours)
     return build.built_at is not None and at - build.built_at > limit
+
+
+def log_of(event: Event) -> str:
+    """The log that came with an event."""
+    return zlib.decompress(event.log).decode(errors="replace") if event.log else ""
 
 
 def clip_log(text: str) -> str:

@@ -11,8 +11,10 @@ from provisioner.core.firmware import family_of
 from provisioner.core.markers import BUILD_URLS, secrets_in
 from provisioner.core.names import template_kind
 from provisioner.errors import AnswerInvalid, BuildNotPossible, MediaMissing, ProvisionerError
+from provisioner.handoff import Prepared as PreparedHandoff
+from provisioner.handoff import Subject
 from provisioner.render import bootargs, bootscripts, confined
-from provisioner.services import media, missing, remarks
+from provisioner.services import media, missing, remarks, trees
 from provisioner.services.resolve import Gathered
 from provisioner.services.site import Site
 
@@ -39,8 +41,10 @@ class Made:
 
     files: Mapping[str, str]
     warnings: tuple[str, ...]
-    secrets: Mapping[str, str]
-    """Secrets that the handoff prepared for this build, in clear: sealed at once, never stored so."""
+    handoff: PreparedHandoff
+    subject: Subject
+    tool: str
+    """The handoff's, by name."""
     secret_names: tuple[str, ...]
     """All that the machine may unwrap."""
     payload: Payload
@@ -61,7 +65,7 @@ def payload(site: Site, gathered: Gathered) -> Payload:
     loaded = Payload(_loaded(site, distro, "kernel"), _loaded(site, distro, "initrd"), family_of(distro["os"]))
     for role, file in (distro.get("files") or {}).items():
         media.require(site, file["sha256"], f"the {role} of distro {distro['name']}")
-    if distro["tree"].startswith("/") and not Path(distro["tree"]).is_dir():
+    if distro["tree"].startswith("/") and not trees.is_there(site, Path(distro["tree"])):
         raise MediaMissing(
             f"the tree of distro {distro['name']} is gone",
             where=distro["tree"],
@@ -110,7 +114,8 @@ class Prepared:
     order: Order
     payload: Payload
     tool: handoff.Tool
-    handoff: handoff.Prepared
+    handoff: PreparedHandoff
+    subject: Subject
     secret_names: tuple[str, ...]
     context: Mapping[str, Any]
 
@@ -156,10 +161,18 @@ def prepare(site: Site, order: Order, loaded: Payload | None = None) -> Prepared
     settings = dict(gathered.resolved.field("handoff") or {})
     tool = handoff.tool(str(settings.pop("tool", "none")))
     tool.check(settings)
-    prepared = tool.prepare(settings, gathered.machine)
+    told = subject(gathered.machine, gathered.interfaces, gathered.profile["name"], order.number)
+    prepared = tool.prepare(settings, told)
     names = tuple(sorted({*order.secrets, *prepared.secrets}))
-    context = render_context(gathered, loaded, number=order.number, secrets=names)
-    return Prepared(order, loaded, tool, prepared, names, context)
+    shown = {"tool": tool.name, **settings, "secrets": list(prepared.secrets)}
+    context = render_context(gathered, loaded, number=order.number, secrets=names, shown=shown)
+    return Prepared(order, loaded, tool, prepared, told, names, context)
+
+
+def subject(machine: Mapping[str, Any], interfaces: Sequence[Mapping[str, Any]], profile: str, number: int) -> Subject:
+    """The machine as tools see it, from what a build is sealed with."""
+    addresses = tuple(each["ip"] for each in interfaces if each["ip"])
+    return Subject(machine["name"], machine["fqdn"], profile, number, addresses)
 
 
 def finish(prepared: Prepared, results: Sequence[str | ProvisionerError]) -> Made:
@@ -171,12 +184,13 @@ def finish(prepared: Prepared, results: Sequence[str | ProvisionerError]) -> Mad
         files[name] = result
     warnings = validated(prepared, files)
     files |= other_files(prepared)
-    return Made(files, warnings, prepared.handoff.secrets, prepared.secret_names, prepared.payload)
+    told = (prepared.handoff, prepared.subject, prepared.tool.name)
+    return Made(files, warnings, *told, prepared.secret_names, prepared.payload)
 
 
 def other_files(prepared: Prepared) -> dict[str, str]:
     """The files of a build that no template makes."""
-    script = handoff.handoff_script(prepared.tool.name, prepared.handoff.settings, BUILD_URLS)
+    script = handoff.handoff_script(prepared.tool.name, prepared.handoff, BUILD_URLS)
     return {"handoff": script} | boot_files(prepared.order.gathered, prepared.payload, prepared.context)
 
 
@@ -225,8 +239,10 @@ def answer(prepared: Prepared, files: Mapping[str, str]) -> remarks.Answer:
     return remarks.Answer(job, files[name], source["os"], source["version"])
 
 
-def render_context(gathered: Gathered, loaded: Payload, *, number: int, secrets: tuple[str, ...]) -> dict[str, Any]:
-    """What templates see: plain data only."""
+def render_context(
+    gathered: Gathered, loaded: Payload, *, number: int, secrets: tuple[str, ...], shown: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What templates see: plain data only. ``shown`` is the handoff: its tool, settings and names of secrets."""
     parameters = gathered.resolved.plain_parameters()
     return {
         "machine": dict(gathered.machine) | {"interfaces": [dict(each) for each in gathered.interfaces]},
@@ -240,7 +256,7 @@ def render_context(gathered: Gathered, loaded: Payload, *, number: int, secrets:
         "build": {"number": number, "id": f"{gathered.machine['name']}/{number}"},
         "urls": dict(BUILD_URLS),
         "secrets": list(secrets),
-        "handoff": dict(gathered.resolved.field("handoff") or {}),
+        "handoff": dict(shown),
     }
 
 

@@ -334,14 +334,3 @@ class Counter(Base):
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger, default=0)
     text: Mapped[str] = mapped_column(String(255), default="")
-
-
-class Outbox(Base):
-    """An effect to carry out after commit."""
-
-    __tablename__ = "outbox"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    at: Mapped[datetime] = mapped_column(default=now)
-    kind: Mapped[str] = mapped_column(String(32))
-    payload: Mapped[dict[str, Any]]
-    done_at: Mapped[datetime | None]

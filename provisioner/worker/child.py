@@ -15,6 +15,7 @@ from provisioner.services import deliveries, pruning
 from provisioner.services.deliveries import Batch
 from provisioner.services.outbound import Outcome
 from provisioner.services.site import Site
+from provisioner.worker.effects import Effects
 
 log = structlog.get_logger()
 _LOOK_SECONDS = 0.5
@@ -45,6 +46,7 @@ class Worker:
         self._busy: set[int] = set()
         self._rests: dict[int, float] = {}
         self._prune_at = clock()
+        self._effects = Effects(site, clock)
         self._failures = 0
 
     def look(self) -> None:
@@ -53,6 +55,7 @@ class Worker:
             while deliveries.queue_news(self._site) and not self._stop.is_set():
                 pass
             self._prune()
+            self._effects.look()
             for webhook_id in deliveries.due(self._site):
                 self._start(webhook_id)
         except ProvisionerError as error:
@@ -63,6 +66,7 @@ class Worker:
 
     def end(self) -> None:
         """Wait for what is under way, which takes at most one delivery's time."""
+        self._effects.end()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _prune(self) -> None:

@@ -14,9 +14,9 @@ expect.set_options(timeout=30_000)  # a busy host takes its time; what is right 
 USER, PASSWORD = "jane", "correct horse battery staple"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """Debian's Chromium, once for all tests of this process."""
+    """Debian's Chromium, for one module: its loop runs in this thread until it ends, and asyncio allows no other."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("Chromium is not installed")

@@ -16,6 +16,7 @@ VERBS = ("read", "write")
 MATRIX = {
     "machines": "r w r w",
     "builds": "r w r w",
+    "handoffs": "r w r w",
     "discoveries": "r w r w",
     "subnets": "r r r w",
     "profiles": "r r w w",

@@ -1,6 +1,7 @@
 """The first-boot script, run by real shells against a real HTTP server."""
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -11,10 +12,30 @@ import pytest
 
 from provisioner import handoff
 from provisioner.core.markers import BUILD_URLS, fill
+from provisioner.handoff import Prepared
 from tests.render.recorder import Asked, Recorder, recorder
 
 SHELLS = {"bash": ["bash"], "dash": ["dash"], "busybox": ["busybox", "sh"]}
-REAL = ("cat", "tr", "sed", "awk", "mkdir", "mv", "rm", "tail", "wc", "grep", "sync", "timeout", "sh", "id", "true")
+REAL = (
+    "head",
+    "chmod",
+    "date",
+    "cat",
+    "tr",
+    "sed",
+    "awk",
+    "mkdir",
+    "mv",
+    "rm",
+    "tail",
+    "wc",
+    "grep",
+    "sync",
+    "timeout",
+    "sh",
+    "id",
+    "true",
+)
 
 
 @dataclass(frozen=True)
@@ -29,15 +50,15 @@ class Machine:
     def etc(self) -> Path:
         return self.root / "etc/provisioner"
 
-    def install(self, server: Recorder, name: str = "script", **settings: Any) -> None:
+    def install(self, server: Recorder, name: str = "script", secrets: tuple[str, ...] = (), **settings: Any) -> None:
         """What the installer leaves behind."""
-        text = handoff.handoff_script(name, settings, BUILD_URLS)
+        text = handoff.handoff_script(name, Prepared(settings, secrets=secrets), BUILD_URLS)
         self.etc.mkdir(parents=True)
         script = self.etc / "handoff.sh"
-        script.write_text(fill(text, {"boot_url": server.url, "handoff_token": "TOKEN"}))
+        script.write_text(fill(text, {"boot_url": server.url, "handoff_token": "TOKEN", "event_token": "EVENTS"}))
         script.chmod(0o700)
 
-    def boot(self, unit: str = "") -> int:
+    def boot(self, *words: str, stream: str = "0") -> int:
         """Run the script once; its exit status. Pauses take no time; only the wanted HTTP client exists."""
         tools = self.root / "bin"
         if not tools.exists():
@@ -48,17 +69,21 @@ class Machine:
                 (tools / "python3").symlink_to("/usr/bin/python3")
         # Debian's static busybox prefers its applets to PATH: functions come before both.
         script = (self.etc / "handoff.sh").read_text()
-        functions = f"sleep() {{ echo $1 >>{self.root}/sleeps; }}\ncommand() {{ [ -x {tools}/$2 ]; }}\n"
+        functions = "" if stream != "0" else f"sleep() {{ echo $1 >>{self.root}/sleeps; }}\n"
+        functions += f"command() {{ [ -x {tools}/$2 ]; }}\n"
         if self.client == "wget":
             functions += f'wget() {{ {tools}/wget "$@"; }}\n'
         run = self.root / "run.sh"
         run.write_text(functions + script)
         environment = {"PATH": str(tools), "PROVISIONER_ROOT": str(self.root), "PROVISIONER_NETWORK_WAIT": "0"}
-        if unit:
-            environment["INVOCATION_ID"] = unit
+        environment |= {"PROVISIONER_STREAM_PAUSE": stream, "PROVISIONER_ROUND_WAIT": "60"}
         program = str(shutil.which(SHELLS[self.shell][0]))
         done = subprocess.run(
-            [program, *SHELLS[self.shell][1:], str(run)], env=environment, capture_output=True, timeout=60, check=False
+            [program, *SHELLS[self.shell][1:], str(run), *words],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         return done.returncode
 
@@ -117,7 +142,7 @@ def test_the_body_runs_once_until_its_result_is_reported(machine: Machine) -> No
     """A server that does not answer at the first boot: the next boot reports, and runs nothing again."""
     with recorder(refuses) as server:
         machine.install(server, command=f"echo ran >>{machine.root}/runs", timeout=60)
-        assert machine.boot("one") == 1
+        assert machine.boot() == 1
         assert len(server.asked) == 8
         sleeps = [int(line) for line in (machine.root / "sleeps").read_text().split()]
         assert sleeps[:6] == [2, 4, 8, 16, 32, 64]
@@ -125,22 +150,104 @@ def test_the_body_runs_once_until_its_result_is_reported(machine: Machine) -> No
     with recorder(fine) as server:
         script = machine.etc / "handoff.sh"
         script.write_text(script.read_text().replace(first, server.url))
-        assert machine.boot("two") == 0
+        assert machine.boot() == 0
     assert [each.form["status"] for each in server.asked] == ["ok"]
     assert (machine.root / "runs").read_text() == "ran\n"
 
 
-def test_a_reported_failure_is_not_repeated_in_the_same_start_but_in_the_next(machine: Machine) -> None:
-    """The unit's own loop must not run a failing script ten times; a reboot or a restart by somebody does run it."""
-    with recorder(fine) as server:
+def test_a_reported_failure_is_tried_anew_when_somebody_asks_for_that_and_not_before(machine: Machine) -> None:
+    """Neither the unit's own loop nor a reboot runs a failing script again: nobody would take its report."""
+    again: list[bytes] = []
+
+    def answers(asked: Asked, before: int) -> tuple[int, bytes]:
+        return 200, again[0] if asked.path.endswith("/again") and again else b""
+
+    with recorder(answers) as server:
         command = f"echo ran >>{machine.root}/runs; [ -e {machine.root}/mended ]"
         machine.install(server, command=command, timeout=60)
-        assert [machine.boot("one"), machine.boot("one")] == [3, 3]
-        assert len(server.asked) == 1
+        assert [machine.boot(), machine.boot()] == [3, 3]
+        assert [each.path for each in server.asked] == ["/build/TOKEN/configured", "/build/TOKEN/again"]
+        again.append((machine.etc / "handoff.sh").read_bytes().replace(b"TOKEN", b"LATER"))
         (machine.root / "mended").touch()
-        assert machine.boot("two") == 0
-    assert [each.form["status"] for each in server.asked] == ["failed", "ok"]
+        assert machine.boot("wait") == 0
+        assert (machine.etc / "handoff.sh").read_bytes() == again[0]
+        assert machine.boot() == 0
+    assert [each.form["status"] for each in server.asked if "status" in each.form] == ["failed", "ok"]
+    assert server.asked[-1].path == "/build/LATER/configured"
     assert (machine.root / "runs").read_text() == "ran\nran\n"
+
+
+def test_it_waits_for_another_round_for_some_time_and_then_no_more(machine: Machine) -> None:
+    with recorder(refuses) as server:
+        machine.install(server, command="true", timeout=60)
+        assert machine.boot("wait") == 3
+    assert {each.path for each in server.asked} == {"/build/TOKEN/again"}
+    assert (machine.root / "sleeps").read_text().split() == ["15", "30", "60"]
+
+
+def test_secrets_that_the_installer_left_are_there_for_the_run_and_gone_after_it(machine: Machine) -> None:
+    with recorder(fine) as server:
+        machine.install(server, secrets=("a-key",), command=f"cat {machine.etc}/secrets/a-key; exit 4", timeout=60)
+        (machine.etc / "secrets").mkdir()
+        (machine.etc / "secrets/a-key").write_text("two\nlines\n")
+        assert machine.boot() == 3
+    assert [each.path for each in server.asked] == ["/build/TOKEN/configured"]
+    assert server.asked[0].form["log"] == "two\nlines"
+    assert not (machine.etc / "secrets").exists()
+
+
+def test_secrets_of_another_round_are_taken_with_one_nonce_until_the_answer_comes(machine: Machine) -> None:
+    def answers(asked: Asked, before: int) -> tuple[int, bytes]:
+        if "/secret/" not in asked.path:
+            return 200, b""
+        return (200, b"two\nlines") if before >= 2 else (503, b"")
+
+    with recorder(answers) as server:
+        machine.install(server, secrets=("a-key",), command=f"cat {machine.etc}/secrets/a-key", timeout=60)
+        assert machine.boot() == 0
+    taken, (report,) = server.asked[:-1], server.asked[-1:]
+    assert [each.path for each in taken] == ["/build/TOKEN/secret/a-key"] * 3
+    assert len({each.form["nonce"] for each in taken}) == 1
+    assert report.form["log"].endswith("two\nlines")
+    assert list(machine.etc.iterdir()) == []
+
+
+def test_without_its_secret_nothing_is_run(machine: Machine) -> None:
+    def answers(asked: Asked, before: int) -> tuple[int, bytes]:
+        return (403, b"no") if "/secret/" in asked.path else (200, b"")
+
+    with recorder(answers) as server:
+        machine.install(server, secrets=("a-key",), command=f"echo ran >>{machine.root}/runs", timeout=60)
+        assert machine.boot() == 3
+    report = server.asked[-1].form
+    assert (report["status"], report["exit_code"]) == ("failed", "75")
+    assert "the secret a-key was refused" in report["log"]
+    assert not (machine.root / "runs").exists()
+
+
+def test_the_log_is_told_while_it_grows(machine: Machine) -> None:
+    """The run ends when the server has seen its first line."""
+    seen = machine.root / "seen"
+
+    def answers(asked: Asked, before: int) -> tuple[int, bytes]:
+        if asked.path.endswith("/event"):
+            seen.touch()
+        return 200, b""
+
+    with recorder(answers) as server:
+        wait = f"echo first & line; until [ -e {seen} ]; do /bin/sleep 0.05; done; echo last"
+        (machine.root / "bin").mkdir()
+        (machine.root / "bin/sleep").symlink_to("/bin/sleep")
+        for name in (*REAL, machine.client):
+            if machine.client != "python3" or name != "python3":
+                (machine.root / "bin" / name).symlink_to(str(shutil.which(name)))
+            else:
+                (machine.root / "bin/python3").symlink_to("/usr/bin/python3")
+        machine.install(server, command=wait.replace(" & ", " \\& "), timeout=60)
+        assert machine.boot(stream="0.05") == 0
+    told = [each.form for each in server.asked if each.path == "/build/EVENTS/event"]
+    assert (told[0]["step"], told[0]["message"], told[0]["log"]) == ("handoff-log", "first & line", "first & line")
+    assert server.asked[-1].form["log"] == "first & line\nlast"
 
 
 def test_a_command_that_hangs_is_ended(machine: Machine) -> None:
@@ -165,7 +272,7 @@ def test_no_tool_reports_that_the_machine_is_up(machine: Machine) -> None:
         text = (machine.etc / "handoff.sh").read_text()
         assert machine.boot() == 0
     assert "# Tells Provisioner that this machine runs from its own disk." in text
-    assert "to none" not in text and "@" not in text.replace('"$@"', "").replace('"@$1"', "")
+    assert "handoff to none" not in text and re.search("@[a-z]+@", text) is None
     assert server.asked[0].form["status"] == "ok"
 
 
@@ -174,7 +281,7 @@ def test_no_tool_reports_that_the_machine_is_up(machine: Machine) -> None:
 )
 def test_s34_any_command_stays_one_command(tmp_path: Path, command: str) -> None:
     """Quotes, newlines, here-documents and our own placeholders."""
-    text = handoff.handoff_script("script", {"command": command, "timeout": 60}, BUILD_URLS)
+    text = handoff.handoff_script("script", Prepared({"command": command, "timeout": 60}), BUILD_URLS)
     for shell in SHELLS.values():
         subprocess.run([*shell, "-n"], input=text.encode(), check=True)
     machine = Machine(tmp_path, "dash", "curl")
@@ -186,7 +293,7 @@ def test_s34_any_command_stays_one_command(tmp_path: Path, command: str) -> None
 
 
 def test_the_script_holds_markers_and_no_secret() -> None:
-    text = handoff.handoff_script("script", {"command": "true"}, BUILD_URLS)
+    text = handoff.handoff_script("script", Prepared({"command": "true", "timeout": 60}), BUILD_URLS)
     assert f"url={BUILD_URLS['configured']}\n" in text or f"url='{BUILD_URLS['configured']}'\n" in text
     assert text.startswith("#!/bin/sh\n# Hands this machine to script and tells Provisioner how that went.")
     assert 'say "the handoff to script: $status' in text

@@ -6,7 +6,7 @@ import pytest
 
 from provisioner import handoff
 from provisioner.errors import InvalidInput, UnknownReference
-from provisioner.handoff.protocol import Tool
+from provisioner.handoff.protocol import Subject, Tool
 
 
 @pytest.mark.parametrize("name", ["none", "script"])
@@ -18,7 +18,7 @@ def test_known_tools_fulfil_the_protocol(name: str) -> None:
 def test_an_unknown_tool_lists_the_known() -> None:
     with pytest.raises(UnknownReference) as caught:
         handoff.tool("cfengine99")
-    assert "none, script" in caught.value.hint
+    assert {"none", "script"} <= set(caught.value.hint.removeprefix("known: ").split(", "))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,9 @@ def test_wrong_script_settings_are_refused(settings: dict[str, Any]) -> None:
 def test_good_settings_pass_and_get_their_defaults() -> None:
     script = handoff.tool("script")
     script.check({"command": "true"})
-    assert script.prepare({"command": "true"}, {}).settings == {"command": "true", "timeout": 3600}
-    assert script.prepare({"command": "true", "timeout": 5}, {}).secrets == {}
+    subject = Subject("web01", "web01.example.com", "web", 1)
+    assert script.prepare({"command": "true"}, subject).settings == {"command": "true", "timeout": 3600}
+    assert script.prepare({"command": "true", "timeout": 5}, subject).secrets == ()
     handoff.tool("none").check({})
     with pytest.raises(InvalidInput):
         handoff.tool("none").check({"command": "true"})

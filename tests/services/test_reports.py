@@ -7,7 +7,8 @@ from sqlalchemy import select, update
 from world import ACTOR, IP, MAC, World, token_in
 
 from provisioner.core.lifecycle import NextBoot
-from provisioner.services import arming, attempts, boot, builds, machines, records, reports
+from provisioner.errors import TokenRefused
+from provisioner.services import arming, attempts, boot, builds, handoffs, machines, records, reports
 from provisioner.services.boot import BootRequest
 from provisioner.services.reports import Report
 from provisioner.services.site import Site
@@ -77,8 +78,13 @@ def test_retry_of_a_failed_handoff_takes_reports_again(site: Site, event: str) -
     assert reports.configured(site, handoff, IP, ok=False, message="no").state == "failed"
     assert reports.configured(site, handoff, IP, ok=False, message="no").repeated
     assert boots(site) == ""
+    assert handoffs.again(site, handoff, IP) == ""
     builds.retry_handoff(site, ACTOR, "web01")
-    assert reports.configured(site, handoff, IP, ok=True, message="yes").state == "configured"
+    with pytest.raises(TokenRefused):
+        reports.configured(site, handoff, IP, ok=True, message="yes")
+    later = token_in(handoffs.again(site, handoff, IP), "configured")
+    assert later != handoff
+    assert reports.configured(site, later, IP, ok=True, message="yes").state == "configured"
     assert arming.start(site, ACTOR, "web01")["number"] == 2
 
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from provisioner.store import people, plans, webhooks  # noqa: F401 - their tables are part of the metadata
+from provisioner.store import handoffs, people, plans, webhooks  # noqa: F401 - their tables are part of the metadata
 from provisioner.store.models import Base
 
 

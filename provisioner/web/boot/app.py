@@ -12,7 +12,7 @@ from provisioner.core.discovery import BACKOFF, commands, sentence
 from provisioner.core.facts import from_query, from_report
 from provisioner.core.firmware import by_platform
 from provisioner.errors import InvalidInput, Refused
-from provisioner.services import attempts, boot, bootfiles, ramdisk, reports
+from provisioner.services import attempts, boot, bootfiles, handoffs, ramdisk, reports
 from provisioner.services.boot import BootRequest
 from provisioner.services.discovery import Recorder
 from provisioner.services.site import Site
@@ -100,9 +100,17 @@ def _reports(app: Flask, site: Site) -> None:
         receipt = reports.event(site, presented, source(), report)
         return {"state": receipt.state, "repeated": receipt.repeated}
 
+    @app.post("/build/<presented>/again")
+    def again(presented: str) -> Response:
+        return _text(handoffs.again(site, presented, source()))
+
     @app.post("/build/<presented>/configured")
     def configured(presented: str) -> dict[str, Any]:
         body = _body()
+        if body.get("status") == "ready":
+            keys = str(body.get("host_keys", "")).splitlines()
+            state = handoffs.ready(site, presented, source(), str(body.get("address", "")), keys)
+            return {"state": state.state, "repeated": state.repeated}
         receipt = reports.configured(
             site,
             presented,
@@ -110,6 +118,7 @@ def _reports(app: Flask, site: Site) -> None:
             ok=body.get("status", "ok") == "ok",
             message=_result(body),
             log=reports.clip_log(str(body.get("log", ""))),
+            exit_code=_exit_code(body),
         )
         return {"state": receipt.state, "repeated": receipt.repeated}
 
@@ -162,6 +171,11 @@ def _body() -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise InvalidInput("the body is not a JSON object", where="body", hint='post {"step": "...", "message": "..."}')
     return body
+
+
+def _exit_code(body: Mapping[str, Any]) -> int | None:
+    code = str(body.get("exit_code", ""))
+    return int(code) if code.isdecimal() and len(code) < 6 else None
 
 
 def _result(body: Mapping[str, Any]) -> str:

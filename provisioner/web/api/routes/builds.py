@@ -28,6 +28,7 @@ from provisioner.web.api.shapes.builds import (
     DiffView,
     EventPage,
     EventQuery,
+    FirstRun,
     HistoryPage,
     HistoryQuery,
     LogView,
@@ -153,8 +154,28 @@ def continue_build(call: Call) -> Any:
     "POST", "/builds/{id}:retry-handoff", noun="builds", lasting=True, answer=BuildItem, errors=(IllegalTransition,)
 )
 def retry_build_handoff(call: Call) -> Any:
-    """Take reports of a failed handoff again, without installing the machine again."""
+    """Hand the machine over once more, with new secrets for that step alone; nothing is installed.
+
+    The machine fetches its new handoff script by itself, or at its next boot.
+    """
     return builds.retry_handoff(call.site, call.actor, _id(call))
+
+
+@operations.add(
+    "POST",
+    "/builds/{id}:configured",
+    noun="handoffs",
+    body=FirstRun,
+    lasting=True,
+    answer=BuildItem,
+    errors=(IllegalTransition,),
+)
+def report_build_configured(call: Call) -> Any:
+    """Say how the first run of its configuration management went, where the machine itself cannot reach us.
+
+    For the tool's server, with a token of the scope `handoffs`.
+    """
+    return builds.report_handoff(call.site, call.actor, _id(call), **call.body.given())
 
 
 @operations.add("GET", "/history", noun="history", query=HistoryQuery, answer=HistoryPage)

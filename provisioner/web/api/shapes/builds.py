@@ -58,8 +58,29 @@ class EventView(View):
     flagged: bool
 
 
+class HandoffView(View):
+    """What the machine of a build is at the server of its configuration management."""
+
+    tool: str
+    identity: str = Field(description="certname, minion id, node name; empty where the tool has none")
+    state: Literal["prepared", "enrolled", "issued", "revoked"]
+    round: int = Field(description="counts the handoffs of this build: each retry is another, with new secrets")
+    issued_at: str | None
+    revoked_at: str | None
+
+
+class FirstRun(Body):
+    """How the first run of a machine's configuration management went, as the tool's own server saw it."""
+
+    ok: bool = Field(description="a good first run: the build becomes `configured`, else `failed`")
+    message: str = Field("", max_length=4000)
+    log: str = Field("", max_length=65536, description="the end of what the tool said")
+
+
 class BuildView(BuildItem):
     """A build with its timeline."""
+
+    handoff: HandoffView | None = Field(description="null where no tool is asked for")
 
     events: list[EventView]
 
