@@ -156,6 +156,8 @@ class Served:
     state: Path
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(default=Path("/dev/null"))
+    reach: tuple[str, ...] = ()
+    """What must stand before curl to ask from somewhere else; see tests/handoff/rootdir.py."""
 
     @property
     def boot(self) -> str:
@@ -202,9 +204,9 @@ class Served:
         form: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Ask the boot plane (or a whole URL) from the given loopback address, by the real curl."""
+        """Ask the boot plane (or a whole URL) from the given local address, by the real curl."""
         url = path if "://" in path else self.boot + path
-        command = ["curl", "-sS", "-i", "--path-as-is", "--max-time", "60", "--interface", source, url]
+        command = [*self.reach, "curl", "-sS", "-i", "--path-as-is", "--max-time", "60", "--interface", source, url]
         command += ["-I"] if method == "HEAD" else ["-X", method] if method not in {"GET", "POST"} else []
         for name, value in (headers or {}).items():
             command += ["-H", f"{name}: {value}"]

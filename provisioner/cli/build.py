@@ -133,6 +133,9 @@ def _timeline(view: dict[str, Any]) -> None:
     click.secho(view["state"], fg=_ENDED.get(view["state"], "cyan"), bold=True)
     for event in view["events"]:
         _event(event)
+    if view["handoff"]:
+        told = view["handoff"]
+        click.echo(f"handed to {told['tool']}{' as ' if told['identity'] else ''}{told['identity']}: {told['state']}")
     if view["outcome"]:
         click.echo(f"outcome: {view['outcome']}")
     if view["waits_for"]:

@@ -18,6 +18,7 @@ from provisioner.cli import (
     inventory,
     machine,
     profile,
+    puppet,
     setup,
     simulate,
     subnet,
@@ -68,7 +69,16 @@ def cli(ctx: click.Context, config: Path | None, state_dir: Path | None, reason:
     ctx.call_on_close(ctx.obj.close)
 
 
-for command in (setup.init, setup.serve, setup.check, content.apply, content.export, boot.render, simulate.simulate):
+for command in (
+    setup.init,
+    setup.serve,
+    setup.check,
+    content.apply,
+    content.export,
+    boot.render,
+    simulate.simulate,
+    puppet.puppet_autosign,
+):
     cli.add_command(command)
 for group in (
     machine.machine,

@@ -79,7 +79,7 @@ post() {
     if command -v curl >/dev/null 2>&1; then
         curl -fsS --max-time 60 --data-binary "@$2" "$1"
     elif command -v wget >/dev/null 2>&1; then
-        wget -q -T 60 -O - --post-file="$2" "$1"
+        limited 60 wget -q -O - --post-file="$2" "$1" # not -T: Debian's static busybox crashes on it
     else
         python3 -c 'import sys, urllib.request
 body = urllib.request.urlopen(sys.argv[2], open(sys.argv[1], "rb").read(), 60).read()
@@ -197,14 +197,18 @@ report() {
         tail -c 61440 "$log" | encode
     } >"$form"
     for pause in 2 4 8 16 32 64 64 0; do
-        if post "$url" "$form" >/dev/null; then
-            rm -f "$form"
+        if post "$url" "$form" >"$dir/handoff.answer"; then
+            # What counts as a good run is decided there.
+            if grep -q '"state":"failed"' "$dir/handoff.answer"; then
+                status=failed
+            fi
+            rm -f "$form" "$dir/handoff.answer"
             return 0
         fi
         say "could not report; Provisioner does not answer or refuses"
         sleep "$pause"
     done
-    rm -f "$form"
+    rm -f "$form" "$dir/handoff.answer"
     return 1
 }
 

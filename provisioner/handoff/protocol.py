@@ -150,8 +150,8 @@ class Tool:
         """What is sealed with the build. The settings were checked."""
         raise NotImplementedError
 
-    def credentials(self, prepared: Prepared, subject: Subject) -> Credentials:  # noqa: ARG002 - a tool's own
-        """New credentials, once for each round of a build's handoff."""
+    def credentials(self, prepared: Prepared, subject: Subject, host: Host) -> Credentials:  # noqa: ARG002 - a tool's own
+        """New credentials, once for each round of a build's handoff. Raises CredentialMissing."""
         return Credentials()
 
     def body(self, prepared: Prepared) -> str:
@@ -168,8 +168,11 @@ class Tool:
     def revoke(self, identity: Identity, host: Host) -> None:
         """Take the identity away from whoever holds it; nothing to take away is no error."""
 
-    def push(self, identity: Identity, reached: Reached, host: Host, say: Callable[[str], None]) -> int:
-        """Configure the machine from here; the exit status. ``say`` takes the output as it comes, in any pieces."""
+    def push(self, identity: Identity, reached: Reached, host: Host, say: Callable[[str], None]) -> int | None:
+        """Configure the machine from here; the exit status. ``say`` takes the output as it comes, in any pieces.
+
+        None: nothing is decided here, the tool's server reports through the API.
+        """
         raise NotImplementedError
 
     def probe(self, settings: Settings, host: Host) -> Iterator[Finding]:  # noqa: ARG002 - a tool's own

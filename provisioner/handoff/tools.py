@@ -4,13 +4,16 @@ from provisioner.errors import UnknownReference
 from provisioner.handoff.ansible_pull import AnsiblePull
 from provisioner.handoff.ansible_push import AnsiblePush
 from provisioner.handoff.awx import Awx
+from provisioner.handoff.cfengine import CFEngine
 from provisioner.handoff.chef import Chef
 from provisioner.handoff.none import NoTool
 from provisioner.handoff.protocol import Tool
 from provisioner.handoff.puppet import Puppet
+from provisioner.handoff.salt import Salt
 from provisioner.handoff.script import Script
 
-_TOOLS: dict[str, Tool] = {each.name: each for each in (AnsiblePull(), AnsiblePush(), Awx(), Chef(), NoTool(), Puppet(), Script())}
+_ALL: tuple[Tool, ...] = (AnsiblePull(), AnsiblePush(), Awx(), CFEngine(), Chef(), NoTool(), Puppet(), Salt(), Script())
+_TOOLS: dict[str, Tool] = {each.name: each for each in _ALL}
 
 
 def tool(name: str) -> Tool:

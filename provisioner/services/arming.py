@@ -105,7 +105,7 @@ def _start_made(site: Site, actor: Actor, name: str, wanted: BuildRequest, order
     if gathered.authoritative:
         # Before the machine can be told to install, DHCP must know its address.
         dhcp.await_acknowledged(site, list(gathered.authoritative))
-    credentials = handoff.tool(made.tool).credentials(made.handoff, made.subject)
+    credentials = handoff.tool(made.tool).credentials(made.handoff, made.subject, site.host)
     with write(site.engine) as session:
         machine = find(session, name)
         replaced = lock(session, find_build(session, wanted.instead_of)) if wanted.instead_of is not None else None
@@ -139,7 +139,7 @@ def repeat(site: Site, actor: Actor, name: str, number: int | None = None) -> di
     with read(site.engine) as session:
         machine = find(session, name)
         authoritative = [each.subnet.name for each in machine.interfaces if each.subnet and _is_ours(each.subnet)]
-        credentials = new_credentials(find_build(session, machine.name, number), _next_number(session, machine))
+        credentials = new_credentials(site, find_build(session, machine.name, number), _next_number(session, machine))
     if authoritative:
         dhcp.await_acknowledged(site, authoritative)
     with write(site.engine) as session:
@@ -329,12 +329,12 @@ def sealed_handoff(sealed: Mapping[str, Any]) -> tuple[str, handoff.Prepared]:
     return told["tool"], handoff.Prepared(told["settings"], told["identity"], tuple(told["secrets"]))
 
 
-def new_credentials(build: Build, number: int) -> handoff.Credentials:
+def new_credentials(site: Site, build: Build, number: int) -> handoff.Credentials:
     """Credentials for another round of this build's handoff, or for a build ``number`` that repeats it."""
     tool, prepared = sealed_handoff(build.sealed)
     sealed = build.sealed
     subject = sealing.subject(sealed["machine"], sealed["interfaces"], sealed["profile"]["name"], number)
-    return handoff.tool(tool).credentials(prepared, subject)
+    return handoff.tool(tool).credentials(prepared, subject, site.host)
 
 
 def find_build(session: Session, name: str | int, number: int | None = None) -> Build:

@@ -9,8 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from provisioner.core.lifecycle import ENDED, Phase, Trigger
-from provisioner.core.progress import BEFORE_SCRIPT, NO_SIGNS
-from provisioner.core.waiting import waits_for
+from provisioner.core.waiting import waiting
 from provisioner.errors import IllegalTransition, NotFound, TooMany
 from provisioner.services import handoffs, identities, lastgood
 from provisioner.services.arming import build_snapshot, find_build, masked, record_build, sealed_files
@@ -175,11 +174,7 @@ def views(session: Session, found: Sequence[Build]) -> list[dict[str, Any]]:
 
 
 def _view(build: Build, events: list[Event]) -> dict[str, Any]:
-    # Installers ask DHCP and TFTP too; once the machine has its script, that says nothing about what it waits for.
-    passing = NO_SIGNS if phase(build) is Phase.ARMED else (*NO_SIGNS, *BEFORE_SCRIPT)
-    telling = [each for each in events if each.kind not in passing]
-    last = telling[-1] if telling else None
-    halted = last.message if last is not None and last.kind == "halt" else ""
+    happened = [(each.kind, each.message) for each in events]
     return {
         "id": build.id,
         "machine": build.machine_name,
@@ -193,7 +188,7 @@ def _view(build: Build, events: list[Event]) -> dict[str, Any]:
         "attempts": sum(not each.handoff_only for each in build.attempts),
         "outcome": build.outcome,
         "flag": build.machine.flag if build.machine else "",
-        "waits_for": waits_for(phase(build), last.kind if last else "", build.machine_name, halted_because=halted),
+        "waits_for": waiting(phase(build), happened, build.machine_name).sentence,
     }
 
 

@@ -300,7 +300,7 @@ def handoffs(site: Site) -> Iterator[Finding]:
         if path.is_file() and path.suffix in {".key", ".pem"} and stat.S_IMODE(path.stat().st_mode) & 0o007:
             yield Finding("warning", f"{path} can be read by everybody", "it may be a secret", f"chmod o= {path}")
     for tool, settings in profiles.handoffs(site):
-        for found in handoff.tool(tool).probe(settings, outbox.host(site)):
+        for found in handoff.tool(tool).probe(settings, site.host):
             yield Finding(found.level, f"handoff {tool}: {found.what}", found.why, found.remedy)
     for each in outbox.waiting(site):
         what = f"{each['tool']}: {each['kind']} of {each['identity']} ({each['machine']}) fails: {each['error']}"

@@ -41,7 +41,7 @@ def retry(site: Site, actor: Actor, name: str | int) -> dict[str, Any]:
     with read(site.engine) as session:
         build = find_build(session, name)
         _refuse_unless_failed(build)
-        number, credentials = build.id, new_credentials(build, build.number)
+        number, credentials = build.id, new_credentials(site, build, build.number)
     with write(site.engine) as session:
         build = lock(session, session.get_one(Build, number))
         _refuse_unless_failed(build)

@@ -89,10 +89,12 @@ def follow(session: Session, build: Build, trigger: Trigger, before: Phase, afte
     """Queue what a build's step in its life means for the identities of its machine."""
     if trigger is Trigger.ATTEMPT and before is Phase.ARMED:
         _begin(session, build)
-    elif after in ENDED and before not in ENDED and after not in {Phase.CONFIGURED, Phase.FAILED_HANDOFF}:
+    elif after in ENDED and before not in ENDED:
         row = current(session, build.id)
-        if row is not None:
+        if row is not None and after not in {Phase.CONFIGURED, Phase.FAILED_HANDOFF}:
             revoke(session, row)
+        if row is not None:
+            row.kept = None
 
 
 def _begin(session: Session, build: Build) -> None:
@@ -142,8 +144,8 @@ def queue(session: Session, row: Handoff, kind: str) -> None:
 
 
 def issue(row: Handoff, fingerprint: str = "") -> None:
-    """Note that the identity is the machine's."""
-    row.state, row.issued_at, row.fingerprint = "issued", now(), fingerprint
+    """Note that the identity is the machine's; what we kept to get it that far is forgotten."""
+    row.state, row.issued_at, row.fingerprint, row.kept = "issued", now(), fingerprint, None
 
 
 def view(row: Handoff | None) -> dict[str, Any] | None:

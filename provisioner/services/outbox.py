@@ -112,8 +112,8 @@ def carry_out(site: Site, effect: Effect) -> None:
     _done(site, effect, outcome, lease.output)
 
 
-def _do(site: Site, effect: Effect, lease: "_Lease") -> bool | int:
-    tool, mine = handoff.tool(effect.tool), host(site)
+def _do(site: Site, effect: Effect, lease: "_Lease") -> bool | int | None:
+    tool, mine = handoff.tool(effect.tool), site.host
     if effect.kind == "revoke":
         tool.revoke(effect.identity, mine)
         return True
@@ -141,12 +141,14 @@ def _failed(site: Site, effect: Effect, error: ProvisionerError) -> None:
     )
 
 
-def _done(site: Site, effect: Effect, outcome: bool | int, output: str) -> None:
+def _done(site: Site, effect: Effect, outcome: bool | int | None, output: str) -> None:
     with write(site.engine) as session:
         row = session.get_one(Outbox, effect.id)
         row.due_at, row.done_at, row.error = None, now(), ""
         wanted = row.handoff
         if effect.kind == "push":
+            if outcome is None:  # the tool's server reports through the API
+                return
             build = lock(session, session.get_one(Build, wanted.build_id))
             good = outcome in handoff.tool(effect.tool).good_exits
             handoffs.conclude(session, build, good=good, message=f"exit status {int(outcome)}", log=output)

@@ -211,6 +211,8 @@ def _judged(session: Session, build: Build, said: _Said) -> tuple[bool, str]:
         return good, said.message
     if good and code.lstrip("-").isdigit() and int(code) not in handoff.tool(row.tool).good_exits:
         return False, said.message
+    if good and handoff.tool(row.tool).pushes and phase(build) is Phase.BUILT:
+        return False, f"{row.tool} was not run from here, and the machine cannot say that it was"
     if good and row.issues and row.state != "issued":
         return False, f"{row.tool} reports a good run, but {row.identity} was never issued for this build"
     return good, said.message

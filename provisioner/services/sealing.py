@@ -10,11 +10,12 @@ from provisioner.core import network, storage
 from provisioner.core.firmware import family_of
 from provisioner.core.markers import BUILD_URLS, secrets_in
 from provisioner.core.names import template_kind
+from provisioner.core.unread import unread
 from provisioner.errors import AnswerInvalid, BuildNotPossible, MediaMissing, ProvisionerError
 from provisioner.handoff import Prepared as PreparedHandoff
 from provisioner.handoff import Subject
 from provisioner.render import bootargs, bootscripts, confined
-from provisioner.services import media, missing, remarks, trees
+from provisioner.services import media, missing, remarks, trees, zones
 from provisioner.services.resolve import Gathered
 from provisioner.services.site import Site
 
@@ -182,7 +183,8 @@ def finish(prepared: Prepared, results: Sequence[str | ProvisionerError]) -> Mad
         if isinstance(result, ProvisionerError):
             raise missing.told(result, prepared.order.gathered)
         files[name] = result
-    warnings = validated(prepared, files)
+    gathered = prepared.order.gathered
+    warnings = (*validated(prepared, files), *unread(gathered.resolved, gathered.sources.values()))
     files |= other_files(prepared)
     told = (prepared.handoff, prepared.subject, prepared.tool.name)
     return Made(files, warnings, *told, prepared.secret_names, prepared.payload)
@@ -244,6 +246,7 @@ def render_context(
 ) -> dict[str, Any]:
     """What templates see: plain data only. ``shown`` is the handoff: its tool, settings and names of secrets."""
     parameters = gathered.resolved.plain_parameters()
+    zones.check(parameters)
     return {
         "machine": dict(gathered.machine) | {"interfaces": [dict(each) for each in gathered.interfaces]},
         "network": {"links": network.layout(gathered.interfaces, parameters)},

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from provisioner.errors import ProvisionerError, StateDirectory
+from provisioner.handoff import Host
 from provisioner.services.files import Held
 from provisioner.services.keys import Keys
 from provisioner.settings import ROOTS_STATE_DIR, Settings
@@ -40,6 +41,11 @@ class Site:
     def media_dir(self) -> Path:
         """The media store: files under their SHA-256."""
         return self.settings.state_dir / "media"
+
+    @property
+    def host(self) -> Host:
+        """What the tools of the handoff may use of this host."""
+        return Host(self.settings.credentials, self.settings.playbooks)
 
     @property
     def spool_dir(self) -> Path:

@@ -66,7 +66,6 @@ class Worker:
 
     def end(self) -> None:
         """Wait for what is under way, which takes at most one delivery's time."""
-        self._effects.end()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _prune(self) -> None:

@@ -1,9 +1,11 @@
-"""Effects at the servers of configuration management, a thread each; and the handoffs whose time is up."""
+"""Effects at the servers of configuration management, a thread each; and the handoffs whose time is up.
+
+What is under way when the service stops is left: its lease ends, and it is tried again.
+"""
 
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -21,7 +23,6 @@ class Effects:
 
     def __init__(self, site: Site, clock: Callable[[], float] = time.monotonic) -> None:
         self._site, self._clock = site, clock
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="handoff")
         self._lock = threading.Lock()
         self._busy: set[int] = set()
         self._sweep_at = clock()
@@ -37,11 +38,8 @@ class Effects:
                 if effect_id in self._busy or len(self._busy) >= _THREADS:
                     continue
                 self._busy.add(effect_id)
-            self._pool.submit(self._carry_out, effect_id)
-
-    def end(self) -> None:
-        """Leave what is under way: its lease ends, and it is tried again."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            # A playbook may take an hour: a thread that nobody waits for when the service stops.
+            threading.Thread(target=self._carry_out, args=(effect_id,), name="handoff", daemon=True).start()
 
     def _carry_out(self, effect_id: int) -> None:
         try:
@@ -50,9 +48,9 @@ class Effects:
                 outbox.carry_out(self._site, effect)
         except ProvisionerError as error:
             log.warning("a handoff's effect was not carried out", error=str(error))
-        except Exception:  # one machine's trouble is not another's
+        except Exception:  # one machine's trouble is not another's; its lease ends, and it is tried again
             self.failures += 1
-            log.exception("a handoff's effect failed", failures=self.failures)
+            log.exception("a handoff's effect failed", effect=effect_id, failures=self.failures)
         finally:
             with self._lock:
                 self._busy.discard(effect_id)

@@ -18,11 +18,13 @@ class Pretend(Tool):
     issues = True
     good_exits = frozenset({0, 2})
     asked: list[tuple[str, str, str]] = field(default_factory=list)
-    """What, of which identity, with which secret kept on our side."""
+    """What, of which identity, of which of the credentials that were made."""
+    kept: list[str] = field(default_factory=list)
+    """What was there of our own secrets at each enrolment."""
     away: bool = False
     issued: bool = True
     made: int = 0
-    on_push: Callable[[Any], int] | None = None
+    on_push: Callable[[Any], int | None] | None = None
 
     def check(self, settings: Settings) -> None:
         known(self.name, settings, "server")
@@ -30,7 +32,7 @@ class Pretend(Tool):
     def prepare(self, settings: Settings, subject: Subject) -> Prepared:
         return Prepared({"timeout": 3600, **settings}, identity=subject.fqdn, secrets=("pretend-key",))
 
-    def credentials(self, prepared: Prepared, subject: Subject) -> Credentials:
+    def credentials(self, prepared: Prepared, subject: Subject, host: Host) -> Credentials:
         self.made += 1
         return Credentials({"pretend-key": f"theirs-{self.made}"}, {"ours": f"ours-{self.made}"}, {"n": str(self.made)})
 
@@ -39,12 +41,13 @@ class Pretend(Tool):
 
     def enrol(self, identity: Identity, host: Host) -> bool:
         self._note("enrol", identity)
+        self.kept.append(identity.kept["ours"])
         return self.issued
 
     def revoke(self, identity: Identity, host: Host) -> None:
         self._note("revoke", identity)
 
-    def push(self, identity: Identity, reached: Reached, host: Host, say: Callable[[str], None]) -> int:
+    def push(self, identity: Identity, reached: Reached, host: Host, say: Callable[[str], None]) -> int | None:
         self._note("push", identity)
         say(f"reached {reached.address} with {len(reached.host_keys)} keys\n")
         return self.on_push(identity) if self.on_push is not None else 0
@@ -56,7 +59,7 @@ class Pretend(Tool):
     def _note(self, what: str, identity: Identity) -> None:
         if self.away:
             raise HandoffUnreachable("the pretended server gives no answer")
-        self.asked.append((what, identity.name, identity.kept.get("ours", "")))
+        self.asked.append((what, identity.name, identity.public["n"]))
 
 
 @dataclass

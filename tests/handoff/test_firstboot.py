@@ -177,6 +177,14 @@ def test_a_reported_failure_is_tried_anew_when_somebody_asks_for_that_and_not_be
     assert (machine.root / "runs").read_text() == "ran\nran\n"
 
 
+def test_a_run_that_the_server_does_not_believe_waits_for_another_round(machine: Machine) -> None:
+    with recorder(lambda asked, before: (200, b'{"repeated":false,"state":"failed"}')) as server:
+        machine.install(server, command="true", timeout=60)
+        assert machine.boot() == 3
+    assert (machine.etc / "handoff.sh").exists()
+    assert (machine.etc / "handoff.reported").exists()
+
+
 def test_it_waits_for_another_round_for_some_time_and_then_no_more(machine: Machine) -> None:
     with recorder(refuses) as server:
         machine.install(server, command="true", timeout=60)

@@ -105,8 +105,10 @@ def test_an_identity_is_enrolled_when_the_machine_begins_and_a_good_run_makes_co
     text = life.boot()
     assert "theirs-1" not in text
     life.work()
-    assert tool.asked == [("revoke", "web01", "ours-1"), ("enrol", "web01", "ours-1")]
-    assert life.states() == ["issued"]
+    assert tool.asked == [("revoke", "web01", "1"), ("enrol", "web01", "1")]
+    assert (life.states(), tool.kept) == (["issued"], ["ours-1"])
+    with read(life.site.engine) as session:
+        assert session.scalars(select(Handoff.kept)).all() == [None], "it has served its purpose"
     assert attempts.unwrap(life.site, life.answer, "pretend-key", "n", IP) == "theirs-1"
     reports.event(life.site, life.event, IP, Report("built"))
     assert life.report(exit_code=2) == "configured"
@@ -122,7 +124,7 @@ def test_building_again_revokes_the_old_identity_before_the_new_one_is_enrolled(
     tool.asked.clear()
     life.boot()
     life.work()
-    assert tool.asked == [("revoke", "web01", "ours-1"), ("revoke", "web01", "ours-2"), ("enrol", "web01", "ours-2")]
+    assert tool.asked == [("revoke", "web01", "1"), ("revoke", "web01", "2"), ("enrol", "web01", "2")]
     assert life.states() == ["revoked", "issued"]
 
 
@@ -133,7 +135,7 @@ def test_a_cancelled_arming_leaves_the_running_machine_its_identity(life: Life, 
     builds.cancel(life.site, ACTOR, "web01")
     life.work()
     assert life.states() == ["issued", "revoked"]
-    assert ("revoke", "web01", "ours-1") not in tool.asked[2:]
+    assert ("revoke", "web01", "1") not in tool.asked[2:]
 
 
 @pytest.mark.parametrize("step", ["cancel", "failed", "removed"])
@@ -149,7 +151,7 @@ def test_what_ends_a_build_or_a_machine_revokes_its_identity(life: Life, tool: P
         machines.remove(life.site, ACTOR, "web01")
     life.work()
     assert life.states() == ["revoked"]
-    assert tool.asked[-1] == ("revoke", "web01", "ours-1")
+    assert tool.asked[-1] == ("revoke", "web01", "1")
 
 
 def test_a_machine_that_is_removed_takes_its_identity_along(life: Life, tool: Pretend) -> None:
@@ -228,9 +230,9 @@ def test_retry_handoff_has_new_secrets_for_that_step_alone(life: Life, tool: Pre
     life.work()
     assert life.states() == ["revoked", "issued"]
     assert tool.asked[-3:] == [
-        ("revoke", "web01", "ours-1"),
-        ("revoke", "web01", "ours-2"),
-        ("enrol", "web01", "ours-2"),
+        ("revoke", "web01", "1"),
+        ("revoke", "web01", "2"),
+        ("enrol", "web01", "2"),
     ]
     with pytest.raises(TokenRefused):
         handoffs.again(life.site, old, OTHER_IP)

@@ -1,0 +1,148 @@
+"""ansible-playbook of this host's worker against a real sshd, between real namespaces and the service."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Served, wait_for
+from handoff.ansiblelab import MARKS, PLAYBOOK, VAULTED, credentials_of, finished, vaulted
+from handoff.canary import Canaries
+from handoff.firstday import FirstDay
+from handoff.rootdir import Root, Wire, wire
+from sqlalchemy import select
+
+from provisioner.services import identities
+from provisioner.store.engine import read
+from provisioner.store.handoffs import Handoff
+from provisioner.store.models import Build
+
+pytestmark = MARKS
+
+
+@pytest.fixture(scope="module")
+def lan() -> Iterator[Wire]:
+    with wire() as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def credentials(served: Served) -> Path:
+    return credentials_of(served)
+
+
+@pytest.fixture
+def machine(lan: Wire) -> Iterator[Root]:
+    with finished(lan) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def playbooks(served: Served) -> Path:
+    directory = served.state / "playbooks"
+    directory.mkdir(exist_ok=True)
+    (directory / "site.yml").write_text(PLAYBOOK)
+    return directory
+
+
+def push(**more: Any) -> dict[str, Any]:
+    """The handoff's settings."""
+    return {"tool": "ansible-push", "playbook": "site.yml", "timeout": 600, "variables": {"colour": "green"}} | more
+
+
+def test_push_by_the_worker_configures_the_machine_and_the_key_is_gone_afterwards(
+    served: Served, lan: Wire, machine: Root, playbooks: Path, credentials: Path, tmp_path: Path
+) -> None:
+    """Over a real sshd, which checks `from` and the time; the private key is told to nobody (S80, S81)."""
+    day = FirstDay(served, lan, machine)
+    machine.write("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA somebody else's", 0o600)
+    day.register(push(**vaulted(credentials), **{"from": lan.host}))
+    canaries = Canaries({"vault password": (credentials / "vault-password").read_text(), "vaulted variable": VAULTED})
+    with canaries.in_processes():
+        day.install()
+        process = day.begin(tmp_path / "log")
+        let_in = wait_for(lambda: _line(machine), what="the key on the machine")
+        canaries.add("private key", _private_key(served, machine.name))
+        assert process.wait(300) == 0, (tmp_path / "log").read_text() + day.build_log()
+    assert re.match(
+        rf'restrict,pty,from="{lan.host}",expiry-time="\d{{14}}" ssh-ed25519 \S+ provisioner-handoff$', let_in
+    )
+    assert day.state() == "configured"
+    assert machine.read("/etc/by-ansible").split() == [machine.name, day.profile, "green"]
+    assert machine.read("/etc/secret-by-ansible") == f"{VAULTED}\n"
+    assert machine.read("/root/.ssh/authorized_keys") == "ssh-ed25519 AAAA somebody else's\n"
+    assert "PLAY RECAP" in day.build_log()
+    assert not list(Path("/dev/shm").glob("provisioner-ansible-*"))
+    canaries.assert_nowhere(served, machine.name, left=[machine.path / "var/log", machine.path / "root"])
+
+
+def _line(machine: Root) -> str:
+    text = machine.read("/root/.ssh/authorized_keys")
+    return next((line for line in text.splitlines() if line.endswith(" provisioner-handoff")), "")
+
+
+def _private_key(served: Served, name: str) -> str:
+    """What the service keeps sealed; the canaries are looked for in all that is not."""
+    site = served.site
+    try:
+        with read(site.engine) as session:
+            query = select(Handoff).join(Build).where(Build.machine_name == name).order_by(Handoff.id.desc()).limit(1)
+            return identities.kept(site.keys, session.scalars(query).one())["private_key"]
+    finally:
+        site.engine.dispose()
+
+
+def test_push_that_fails_fails_the_build_with_its_output_and_another_round_has_another_key(
+    served: Served, lan: Wire, machine: Root, playbooks: Path, tmp_path: Path
+) -> None:
+    day = FirstDay(served, lan, machine)
+    day.register(push(variables={"colour": "grey", "fragile": True}))
+    day.install()
+    assert day.boot().returncode == 3
+    assert day.state() == "failed"
+    assert "failed=1" in day.build_log() and "/etc/mended" in day.build_log()
+    first = _private_key(served, machine.name)
+    machine.write("/etc/mended", "")
+    served.cli("build", "retry-handoff", machine.name)
+    assert day.boot().returncode == 0, day.log() + day.build_log()
+    assert day.state() == "configured"
+    assert _private_key(served, machine.name) != first
+    assert _line(machine) == ""
+
+
+def test_push_refuses_a_machine_with_other_host_keys_than_it_reported(
+    served: Served, lan: Wire, machine: Root, playbooks: Path
+) -> None:
+    """Whoever answers at its address in its place has no key that the build recorded, and gets nothing."""
+    day = FirstDay(served, lan, machine)
+    machine.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/etc/ssh/another"])
+    machine.write("/etc/ssh/sshd_config.d/other.conf", "HostKey /etc/ssh/another\n")
+    day.register(push())
+    day.install()
+    assert day.boot().returncode == 3
+    assert day.state() == "failed"
+    assert "Host key verification failed" in day.build_log()
+    assert not (machine.path / "etc/by-ansible").exists()
+
+
+def test_push_ends_at_the_time_limit(served: Served, lan: Wire, machine: Root, playbooks: Path) -> None:
+    (playbooks / "slow.yml").write_text("- hosts: all\n  gather_facts: false\n  tasks: [{command: sleep 4713}]\n")
+    day = FirstDay(served, lan, machine)
+    day.register(push(playbook="slow.yml", timeout=25))
+    day.install()
+    assert day.boot().returncode == 3
+    assert day.state() == "failed"
+    wait_for(lambda: not _command_lines("slow.yml"), what="the end of ansible-playbook")
+
+
+def _command_lines(word: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if "ansible-playbook" in line and word in line:
+            found.append(line)
+    return found
