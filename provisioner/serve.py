@@ -245,10 +245,16 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """One of our three applications under gunicorn, on a listener that was bound before."""
 
     longest_body: int
-    """Up to where a body is waited for before a thread has it; see `LoopWorker`."""
+    """Up to where a body is waited for before a thread has it; see `LoopWorker`, of the next two too."""
+    most_per_address: int
+    trusted_proxies: tuple[str, ...]
 
     def __init__(self, settings: Settings, name: str, descriptor: int) -> None:
         self._settings, self._name, self._descriptor = settings, name, descriptor
+        # each has a descriptor, and one more while a file is sent
+        self._connections = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
+        self.most_per_address = min(settings.connections_per_address, self._connections // 2)
+        self.trusted_proxies = settings.trusted_proxies
         self.longest_body = {"boot": boot.LONGEST_BODY, "media": media.LONGEST_BODY}.get(name, _ADMIN_BODY)
         super().__init__()
 
@@ -261,8 +267,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         options: dict[str, Any] = {
             "bind": f"fd://{self._descriptor}",
             "worker_class": LoopWorker,
-            # each has a descriptor, and one more while a file is sent
-            "worker_connections": min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3),
+            "worker_connections": self._connections,
             "workers": settings.boot_workers if self._name == "boot" else 1,
             # Event streams each hold a thread of the admin plane.
             "threads": 64 if self._name == "admin" else 16,

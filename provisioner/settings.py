@@ -138,6 +138,14 @@ class Settings(BaseModel):
     tls: Literal["on", "off"] = Field("on", description="`off`: a plain admin plane, behind a proxy or in tests")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For counts")
     boot_workers: int = Field(2, ge=1, le=64, description="processes of the boot plane")
+    connections_per_address: int = Field(
+        1000,
+        ge=10,
+        le=100_000,
+        description="how many connections to one process of a listener one address (IPv6: one /64) may have, at most "
+        "half of all; then the one that is silent longest makes room, or the next is not taken. Trusted proxies are "
+        "not counted",
+    )
     builds_per_minute: int = Field(
         100, ge=1, le=10_000, description="how many builds one person may arm in a minute through the API"
     )

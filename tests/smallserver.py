@@ -1,4 +1,7 @@
-"""A small application under our HTTP server, with few connections: `python smallserver.py PORT CONNECTIONS FILE`."""
+"""A small application under our HTTP server, with few connections.
+
+`python smallserver.py PORT CONNECTIONS FILE [PER_ADDRESS [PROXY]]`
+"""
 
 import sys
 import threading
@@ -20,7 +23,8 @@ class Small(BaseApplication):  # type: ignore[misc]
 
     longest_body = 4096
 
-    def __init__(self, port: int, connections: int, file: str) -> None:
+    def __init__(self, port: int, connections: int, file: str, per_address: int, proxies: tuple[str, ...]) -> None:
+        self.most_per_address, self.trusted_proxies = per_address, proxies
         self._options = {
             "bind": f"127.0.0.1:{port}",
             "worker_class": LoopWorker,
@@ -99,4 +103,5 @@ class Small(BaseApplication):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    Small(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).run()
+    most = int(sys.argv[4]) if len(sys.argv) > 4 else int(sys.argv[2])
+    Small(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], most, tuple(sys.argv[5:])).run()

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from provisioner.cli.client import server
 from provisioner.cli.common import (
+    DRY_RUN,
     Context,
     cut_to_fit,
     dry_run_option,
@@ -21,11 +22,16 @@ from provisioner.cli.common import (
     progress_bar,
 )
 from provisioner.cli.nouns import add_changes_of_name
-from provisioner.cli.radius import print_rehearsed, rehearsal_option
+from provisioner.cli.radius import print_radius, print_rehearsed, rehearsal_option
+from provisioner.cli.radius import progress as rehearsed
 from provisioner.core.choices import ARCHES
 from provisioner.core.firmware import FAMILIES
 from provisioner.core.mediatree import Answers
 from provisioner.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from provisioner.cli.client.local import LocalClient
+    from provisioner.services.mediaimport import Imported
 
 COLUMNS = ("name", "os", "version", "arch", "kernel_name", "initrd_name", "tree")
 
@@ -79,16 +85,14 @@ def add(context: Context, /, name: str, url: str | None, dry_run: bool, form: st
     \b
     Examples:
       provisioner distro add rocky-9.6 --url http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
-      provisioner distro add debian-12 --url http://mirror.example.com/debian --version 12
+      provisioner distro add debian-12 --url http://mirror.example.com/debian --version 12 --dry-run
       provisioner distro add rocky-9.6 --os rocky --version 9.6 --kernel images/pxeboot/vmlinuz \\
           --initrd images/pxeboot/initrd.img --tree http://mirror.example.com/rocky/9.6/BaseOS/x86_64/os
       provisioner distro add ubuntu-24.04 --os ubuntu --version 24.04 --kernel casper/vmlinuz \\
           --initrd casper/initrd --iso ubuntu-24.04.3-live-server-amd64.iso
     """
     if url is not None:
-        if dry_run:
-            raise click.UsageError("--dry-run without --url: say what is there.")
-        _add_from_url(context, name, url, options)
+        _add_from_url(context, name, url, options, dry_run, form)
         return
     for wanted in ("os", "version", "kernel", "initrd"):
         if options[wanted] is None:
@@ -101,7 +105,9 @@ def add(context: Context, /, name: str, url: str | None, dry_run: bool, form: st
         _print_added(added)
 
 
-def _add_from_url(context: Context, name: str, url: str, options: dict[str, str | None]) -> None:
+def _add_from_url(
+    context: Context, name: str, url: str, options: dict[str, str | None], dry_run: bool, form: str
+) -> None:
     from provisioner.services import mediaimport  # noqa: PLC0415 - the services, only where they are here
 
     if options.pop("tree"):
@@ -115,11 +121,26 @@ def _add_from_url(context: Context, name: str, url: str, options: dict[str, str 
             hint="run it on the server, or give --os, --version, --kernel URL, --initrd URL and --tree URL",
         )
     answers = Answers(**given(**options))
+    here = _here(context, dry_run)
     with _bars() as progress:
-        added, medium = mediaimport.add_from_url(context.site, context.actor, name, url, answers, progress)
-    click.echo(f"found by {medium.found_by}: {medium.os} {medium.version} {medium.arch}")
+        added, medium = mediaimport.add_from_url(here.site, here.actor, name, url, answers, progress)
+    click.echo(f"found by {medium.found_by}: {medium.os} {medium.version} {medium.arch}", err=form != "table")
+    if dry_run:
+        print_rehearsed(None, added, here, form)
+        return
     _print_added(added)
-    _print_next(mediaimport.fitting(context.site, name), name)
+    profiles = mediaimport.fitting(here.site, name)
+    _print_fitting(profiles)
+    _print_next(profiles, name)
+
+
+def _here(context: Context, dry_run: bool) -> "LocalClient":
+    """The installation of this host; with ``dry_run`` each change is taken back. Raises InvalidSettings elsewhere."""
+    site = context.site
+    from provisioner.cli.client.local import LocalClient  # noqa: PLC0415 - the services, only where they are here
+
+    client = LocalClient(site, context.actor)
+    return client.rehearsing() if dry_run else client
 
 
 def _print_added(added: Mapping[str, Any]) -> None:
@@ -137,29 +158,46 @@ def _print_added(added: Mapping[str, Any]) -> None:
 @click.option("--kernel", default="", metavar="PATH", help="Another kernel: a path in it, an absolute path, or a URL.")
 @click.option("--initrd", default="", metavar="PATH", help="Another initrd: likewise.")
 @click.option("--sha256", default="", metavar="HEX", help="What the ISO must have, as its maker publishes it.")
+@dry_run_option
+@rehearsal_option
 @pass_context
-def import_(context: Context, /, source: Path, name: str, sha256: str, **options: str) -> None:
+def import_(
+    context: Context, /, source: Path, name: str, sha256: str, dry_run: bool, form: str, **options: str
+) -> None:
     """Register a distro from its installation medium: an ISO image, or a directory with the same files.
 
     The medium says itself what it is (.treeinfo, .disk/info, casper/, media.1/, boot.cfg). It is unpacked without root
     and without mounting by a process that can do nothing else; nothing in it is run. Served as /media/NAME/. If the
-    import fails or is killed, nothing of it is seen.
+    import fails or is killed, nothing of it is seen. With --dry-run all of it is read and checked and nothing is kept:
+    you see what it is, what it would take, and which machines would be installed from it.
 
     \b
     Examples:
       provisioner distro import Rocky-9.6-x86_64-dvd.iso --sha256 $(cut -d' ' -f1 Rocky-9.6-x86_64-dvd.iso.sha256)
-      provisioner distro import /usr/lib/debian-installer/images/12/amd64/text
+      provisioner distro import /usr/lib/debian-installer/images/12/amd64/text --dry-run
       provisioner distro import strange.iso --os rhel --version 9.6 --kernel boot/vmlinuz --initrd boot/initrd.img
     """
+    here = _here(context, dry_run)
     from provisioner.services import mediaimport  # noqa: PLC0415 - the services, only where they are here
 
-    site = context.site
     with _bars() as progress:
         imported = mediaimport.import_medium(
-            site, context.actor, source, name=name, answers=Answers(**options), sha256=sha256, progress=progress
+            here.site, here.actor, source, name=name, answers=Answers(**options), sha256=sha256, progress=progress
         )
+    if dry_run and form != "table":
+        print_rehearsed(None, imported.distro, here, form)
+        return
+    _print_imported(imported, "would be imported" if dry_run else "imported", source)
+    if dry_run:
+        print_radius(here.radius(rehearsed()))
+        click.echo(DRY_RUN)
+    else:
+        _print_next(imported.profiles, str(imported.distro["name"]))
+
+
+def _print_imported(imported: "Imported", said: str, source: Path) -> None:
     thing, medium, written = imported.distro, imported.medium, imported.written
-    click.echo(f"distro {thing['name']} imported: {medium.os} {medium.version} {medium.arch}, by {medium.found_by}")
+    click.echo(f"distro {thing['name']} {said}: {medium.os} {medium.version} {medium.arch}, by {medium.found_by}")
     click.echo(f"  SHA-256  {imported.sha256}" + ("" if source.is_file() else "  (of all names and contents)"))
     click.echo(f"  kernel   {medium.kernel}  {thing['kernel_sha256'][:12]}")
     click.echo(f"  initrd   {medium.initrd}  {thing['initrd_sha256'][:12]}")
@@ -171,15 +209,17 @@ def import_(context: Context, /, source: Path, name: str, sha256: str, **options
         click.echo(f"  left out: {', '.join(map(repr, written.left_out))} (links that lead out of it, or devices)")
     for note in medium.notes:
         click.secho(f"note: {note}", fg="yellow")
-    _print_next(imported.profiles, str(thing["name"]))
+    _print_fitting(imported.profiles)
+
+
+def _print_fitting(profiles: Sequence[str]) -> None:
+    click.echo(f"profiles that fit: {', '.join(profiles)}" if profiles else "no profile fits yet")
 
 
 def _print_next(profiles: Sequence[str], name: str) -> None:
     if profiles:
-        click.echo(f"profiles that fit: {', '.join(profiles)}")
         click.echo(f"next: provisioner machine edit MACHINE --profile {profiles[0]}")
     else:
-        click.echo("no profile fits yet")
         click.echo(
             f"next: provisioner profile add NAME --distro {name} --template TEMPLATE  (provisioner template list)"
         )

@@ -11,9 +11,29 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+_NICE = 10
+"""A ninth of a core's time beside others who want all of it: they notice little, and a machine is still armed soon."""
+
+
+def step_back() -> None:
+    """Let the server's answers come before templates, of which somebody's may run into its limits (S35).
+
+    Never called by an importer: it would be slowed down for good, and its whole session with it.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    with suppress(OSError):
+        # A session is a group of its own to the scheduler (sched(7), autogroup): within it niceness means nothing.
+        # Unprivileged, the kernel takes one such change in a tenth of a second, of all processes together.
+        Path("/proc/self/autogroup").write_text(str(_NICE), encoding="ascii")
+
+
+# ruff: noqa: E402 - loading what follows takes longer than most templates, and it steps back for that too
+if __name__ == "__main__":
+    step_back()
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # -I starts without the place of our own package
 
 import jinja2
@@ -45,6 +65,7 @@ def main() -> None:
     limits = json.loads(sys.stdin.buffer.readline())
     for name in _WARM_UP:
         render(Sandbox(_WARM_UP), "warm/up", {"what": name.removeprefix("warm/"), "data": {}}, 1000)
+    step_back()  # once more: perhaps it was not taken at the start
     _confine(limits)
     _say({"ready": True})
     order = json.loads(sys.stdin.buffer.readline())

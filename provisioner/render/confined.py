@@ -11,6 +11,7 @@ import selectors
 import string
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ from provisioner.render.sandbox import NAME
 
 _CHILD = str(Path(__file__).with_name("child.py"))
 _CHUNK = 65_536
+_AT_ONCE = threading.BoundedSemaphore(max(2, len(os.sched_getaffinity(0))) + 1)
+"""Processes that render for this one: more would only share the cores, and each may take its memory. One more than
+`services.radius` keeps busy, so that who arms a machine meanwhile need not wait.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use; ``wall_seconds`` covers a host so busy that CPU time does not pass."""
+    """What one job may use; ``wall_seconds`` covers a host so busy that CPU time does not pass.
+
+    The process steps back for others, so on a busy host ``cpu_seconds`` take many times as long.
+    """
 
     cpu_seconds: float = 2
     memory_bytes: int = 256 * 1024 * 1024
     output_bytes: int = 1024 * 1024
-    wall_seconds: float = 10
+    wall_seconds: float = 60
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ def _run(jobs: Sequence[Job], sources: Mapping[str, str], limits: Limits, marks:
         "jobs": len(jobs),
     }
     request = json.dumps(taken).encode() + b"\n" + json.dumps(order, allow_nan=False).encode() + b"\n"
-    with _child() as process:
+    with _AT_ONCE, _child() as process:
         lines, reason = _converse(process, request, len(jobs) + 1, limits)
     if not lines:
         raise ProgramFailed(
@@ -231,7 +239,7 @@ def _converse(
         while len(lines) < expected:
             ready = selector.select(max(0.0, deadline - time.monotonic()))
             if not ready:
-                return lines, f"took longer than {limits.wall_seconds:g} s"
+                return lines, f"got too little of the processor to be done within {limits.wall_seconds:g} s"
             for key, _ in ready:
                 if key.fileobj is process.stdin:
                     unsent = _send(process.stdin.fileno(), unsent)

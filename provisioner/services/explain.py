@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from provisioner.core.addresses import contains, looks_like_mac, normal_mac
+from provisioner.core.addresses import contains, looks_like_mac, normal_ip, normal_mac
 from provisioner.core.bootplan import BootDecision, decide
 from provisioner.core.firmware import Firmware, firmware
 from provisioner.core.lifecycle import NextBoot
@@ -22,9 +22,11 @@ from provisioner.store.models import Machine, Subnet, now
 def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[str, Any]:
     """Each hop of a network boot of this MAC (or machine) now, with this firmware, from its assigned address.
 
-    Nothing is written: no attempt is opened.
+    ``source`` is another address to ask from. Nothing is written: no attempt is opened. Raises MalformedMac,
+    MalformedAddress, NotFound, InvalidInput.
     """
     kind = firmware(arch)
+    source = normal_ip(source) if source else None
     with read(site.engine) as session:
         mac = normal_mac(name) if looks_like_mac(name) else _first_mac(find(session, name))
         world = look(session, mac)

@@ -27,6 +27,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if not newurl.startswith(("https://",) if req.full_url.startswith("https://") else ("http://", "https://")):
+            fp.close()
             raise urllib.error.URLError(f"it leads on to {newurl[:200]}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -71,12 +72,21 @@ def opened(
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "provisioner"})  # noqa: S310 - scheme checked
         answer = _OPENER.open(request, timeout=_SILENT_SECONDS)
-        length = answer.headers.get("Content-Length")
-        total = int(length) if length else None
     except _FAULTS as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer too, and holds the connection
         raise _missing(url, where, error) from error
     with answer:
+        total = _length(answer, url, where)
         yield Body(answer, url, where, most, _LONGEST_SECONDS if seconds is None else seconds), total
+
+
+def _length(answer: http.client.HTTPResponse, url: str, where: str) -> int | None:
+    said = answer.headers.get("Content-Length")
+    try:
+        return int(said) if said else None
+    except ValueError as error:
+        raise _missing(url, where, error) from error
 
 
 def _missing(url: str, where: str, why: str | BaseException) -> MediaMissing:

@@ -86,29 +86,38 @@ def open_source(root: Path, path: str) -> Iterator[int]:
 
 
 def copy(
-    root: Path, local: Local, paths: Sequence[str] | None, to: Path, progress: Progress | None
+    root: Path,
+    local: Local,
+    paths: Sequence[str] | None,
+    to: Path,
+    progress: Progress | None,
+    *,
+    keep: Sequence[str] | None = None,
 ) -> tuple[str, Written]:
     """Copy these files, or all, into an empty directory; the SHA-256 of all names and contents, and what was written.
 
-    A copy and no link to it: somebody may change the directory tomorrow, and builds must not notice.
+    A copy and no link to it: somebody may change the directory tomorrow, and builds must not notice. With ``keep``, for
+    a rehearsal, the rest is only read: what is told is the same.
     """
     chosen = list(local.files) if paths is None else [path for path in local.files if path in set(paths)]
     links = {path: target for path, target in local.links.items() if treepaths.stays_inside(path, target)}
     left_out = sorted([*local.special, *(local.links.keys() - links.keys())])
     whole, done, total = hashlib.sha256(), 0, sum(local.files[path] for path in chosen)
     with translated(to):
-        for path in local.directories if paths is None else ():
+        for path in local.directories if paths is None and keep is None else ():
             (to / path).mkdir(mode=0o755)
         for path in sorted(chosen):
-            (to / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            sha256, size = _copy_file(root, path, to / path)
+            kept = to / path if keep is None or path in keep else Path(os.devnull)
+            kept.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            sha256, size = _copy_file(root, path, kept)
             whole.update(f"{sha256} {size} {path}\n".encode())
             done += size
             if progress is not None:
                 progress(f"copying {root.name}", min(done, total), total)
         for path, target in sorted(links.items()) if paths is None else ():
             whole.update(f"-> {target} {path}\n".encode(errors="surrogateescape"))
-            (to / path).symlink_to(target)
+            if keep is None:
+                (to / path).symlink_to(target)
     if progress is not None:
         progress(f"copying {root.name}", total, total)
     return whole.hexdigest(), Written(len(chosen), done, left_out if paths is None else ())
@@ -116,10 +125,12 @@ def copy(
 
 def _copy_file(root: Path, path: str, to: Path) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
-    with open_source(root, path) as source, to.open("xb") as copied:
+    nowhere = to == Path(os.devnull)
+    with open_source(root, path) as source, to.open("wb" if nowhere else "xb") as copied:
         while chunk := os.read(source, _CHUNK):
             copied.write(chunk)
             digest.update(chunk)
             size += len(chunk)
-        os.fchmod(copied.fileno(), 0o644)
+        if not nowhere:
+            os.fchmod(copied.fileno(), 0o644)
     return digest.hexdigest(), size

@@ -13,9 +13,10 @@ from provisioner.core.mediatree import Answers, Medium, identify, is_elsewhere
 from provisioner.core.names import object_name
 from provisioner.errors import BuildNotPossible, InvalidInput, MediaMissing, NameTaken, StillInUse
 from provisioner.services import installables, localtrees, media, objects, remotetree, treeneeds, trees
+from provisioner.services.files import Held
 from provisioner.services.site import Actor, Site
 from provisioner.services.unpacking import MOST_ENTRIES, Progress, Written, unpacking
-from provisioner.store.engine import read, write
+from provisioner.store.engine import is_dry_run, read, write
 from provisioner.store.models import Distro, Profile
 
 _LARGEST = 4 << 30
@@ -58,7 +59,8 @@ def import_medium(
     """Find out what the medium is, take what of it installers need into the media store, register the distro.
 
     ``sha256`` is what the ISO must have; answers come before what the medium says. A kernel or initrd that is an
-    absolute path of this host or a URL is taken from there. Raises InvalidInput, MediaMissing, NameTaken, StorageFull,
+    absolute path of this host or a URL is taken from there. A site that rehearses reads and checks all of the medium
+    and leaves nothing; what it answers is what would be. Raises InvalidInput, MediaMissing, NameTaken, StorageFull,
     ProgramMissing; nothing is left then.
     """
     answers = answers or Answers()
@@ -78,7 +80,7 @@ def add_from_url(
 ) -> tuple[Mapping[str, Any], Medium]:
     """Register the tree at this URL, of which only kernel and initrd are fetched: the distro, and what was found.
 
-    Raises InvalidInput, MediaMissing, NameTaken.
+    A site that rehearses fetches them too, and lets them go. Raises InvalidInput, MediaMissing, NameTaken.
     """
     _refuse_taken(site, name)
     tree, medium = remotetree.look(url, answers)
@@ -131,7 +133,8 @@ def _from_directory(
     _refuse_taken(site, name or medium.name)
     paths = None if medium.tree else medium.needed
     trees.require_space(site, _needed(medium, local.files, sum(local.files.values()), 0))
-    digest, written = localtrees.copy(root, local, paths, staged.path, progress)
+    keep = medium.needed if is_dry_run(site.engine) else None
+    digest, written = localtrees.copy(root, local, paths, staged.path, progress, keep=keep)
     return _Staged(medium, digest, written, None)
 
 
@@ -155,10 +158,12 @@ def _from_image(
         found = process.found()
         medium = _identified(source, found.files, found.texts, found.label, answers)
         _refuse_taken(site, name or medium.name, str(trees.path_of(site, digest)) if medium.tree else "")
-        paths = None if medium.tree else medium.needed
         trees.require_space(site, _needed(medium, found.files, found.stored, found.size if medium.iso else 0))
-        total = found.stored if paths is None else sum(found.files[path] for path in paths)
-        written = process.write(paths, total)
+        whole = medium.tree and not is_dry_run(site.engine)
+        total = found.stored if whole else sum(found.files[path] for path in medium.needed)
+        written = process.write(None if whole else medium.needed, total)
+        if medium.tree and not whole:
+            written = Written(len(found.files), found.stored)
     return _Staged(medium, digest, written, source if medium.iso else None)
 
 
@@ -217,7 +222,7 @@ def _register(
     kind = "ISO" if source.is_file() else "directory"
     actor = replace(actor, reason=actor.reason or f"imported from {kind} {source.name[:80]}, SHA-256 {found.sha256}")
     with trees.locked(site):
-        tree = str(trees.settle(site, staged, found.sha256)) if medium.tree else ""
+        tree = str(_settled(site, staged, found.sha256)) if medium.tree else ""
         try:
             with write(site.engine) as session:
                 objects.refuse_taken(session, Distro, name)
@@ -226,7 +231,15 @@ def _register(
         except (NameTaken, StillInUse):
             trees.clean(site)  # the tree has no distro
             raise
-    return Imported(view, medium, found.sha256, found.written, fitting(site, name))
+    return Imported(view, medium, found.sha256, found.written, _fitting(site, view))
+
+
+def _settled(site: Site, staged: trees.Staging, sha256: str) -> Path:
+    """Where the tree is, or would be after what is rehearsed."""
+    if not is_dry_run(site.engine):
+        return trees.settle(site, staged, sha256)
+    site.pretended[sha256] = Held(os.dup(staged.handle))
+    return trees.path_of(site, sha256)
 
 
 def _ingested(
@@ -269,8 +282,12 @@ def fitting(site: Site, name: str) -> tuple[str, ...]:
     """The profiles whose selector takes the distro of that name, with a template to install it by."""
     with read(site.engine) as session:
         shown = objects.view(objects.get(session, Distro, name))
-        profiles = objects.listing(session, Profile)
-        return tuple(each.name for each in profiles if _takes(each, shown))
+    return _fitting(site, shown)
+
+
+def _fitting(site: Site, distro: Mapping[str, Any]) -> tuple[str, ...]:
+    with read(site.engine) as session:
+        return tuple(each.name for each in objects.listing(session, Profile) if _takes(each, distro))
 
 
 def _takes(profile: Profile, distro: Mapping[str, Any]) -> bool:

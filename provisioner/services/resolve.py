@@ -12,6 +12,7 @@ from provisioner.core.addresses import prefix_and_netmask
 from provisioner.core.localboot import AUTO
 from provisioner.core.names import TEMPLATE_KINDS
 from provisioner.core.parameters import Level, Resolved, ancestry, resolve
+from provisioner.core.unread import REQUEST
 from provisioner.errors import BuildNotPossible, UnknownReference
 from provisioner.services import installables, objects
 from provisioner.services.drafts import in_force
@@ -110,7 +111,7 @@ def levels_of(given: Parts, request: BuildRequest) -> list[Level]:
     way = machine.get("local_boot")
     own = {} if way is None else {"local_boot": way}
     found.append(Level(f"machine {machine['name']}", machine["parameters"], machine["kernel_options"], own))
-    found.append(Level("build request", request.parameters, request.kernel_options))
+    found.append(Level(REQUEST, request.parameters, request.kernel_options))
     return found
 
 

@@ -38,6 +38,11 @@ def path_of(site: Site, sha256: str) -> Path:
     return directory(site) / sha256
 
 
+def is_there(site: Site, tree: Path) -> bool:
+    """Whether the directory is there, or would be after what is rehearsed."""
+    return tree.is_dir() or any(tree == path_of(site, each) for each in site.pretended)
+
+
 @dataclass(frozen=True)
 class Staging:
     """A tree in the making, seen by nobody."""

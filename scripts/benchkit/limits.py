@@ -164,7 +164,7 @@ def run(count: int, runs: int, seconds: float) -> list[str]:
     lines = [
         "S35: others' requests while somebody's template runs into its limits (2 s of processor time) again and again,",
         f"and while nobody's does, by turns: {runs} pairs of {seconds:.0f} s each, {count} machines, one requester.",
-        "The median of each pair's p99, and of their ratios. The template takes a core while it runs.",
+        "The median of each pair's p99, and of their ratios. The template takes what others leave of a core.",
         "",
         "| request | p99 alone, ms | p99 beside it, ms | ratio | requests |",
         "|---|---|---|---|---|",

@@ -54,6 +54,13 @@ def test_get(api: Api, shape: Any, path: str) -> None:
     assert again == told
 
 
+@pytest.mark.parametrize("source", ["nonsense", "0" * 64, "10.1", "127.0.2.11/24", "::1%25eth0"])
+def test_a_boot_is_asked_about_from_an_address(api: Api, source: str) -> None:
+    for name in ("web01", "52-54-00-99-99-99"):
+        answer = api.ask("GET", f"/machines/{name}/boot?source={source}")
+        assert (answer.status, answer.json()["code"]) == (400, "address-malformed")
+
+
 def test_a_rendering_says_where_it_comes_from(api: Api) -> None:
     now = api.ask("GET", f"/machines/{MAC}/render").json()
     assert (now["machine"], now["source"], now["build"], now["as_of"]) == ("web01", "now", None, None)

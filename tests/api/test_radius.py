@@ -94,9 +94,9 @@ def test_r26_a_plan_that_is_rehearsed_says_what_becomes_of_answer_files_and_is_n
 
 def test_a_change_that_validation_refuses_says_what_it_would_do_too(api: Api, world: World) -> None:
     world.ready()
-    world.machine("odd", "52:54:00:12:34:77", "127.0.2.12", parameters={"timezone": "CET"})
+    world.machine("odd", "52:54:00:12:34:77", "127.0.2.12", parameters={"locale": "C.UTF-8"})
     etag = api.ask("GET", "/profiles/rocky9").etag
-    change = {"parameters": {"timezone": "%end", "keyboard": "de"}}
+    change = {"parameters": {"locale": "%end", "keyboard": "de"}}
     answer = api.ask("PATCH", "/profiles/rocky9", change, match=etag, headers=DRY)
     assert (answer.status, answer.json()["code"]) == (422, "template-error")
     told = Radius.model_validate(answer.json()["radius"])

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,48 @@ def test_each_job_has_its_own_processor_time() -> None:
     """Ten jobs of a tenth of the limit each are not one job over the limit."""
     busy = "{% for a in range(60000) %}{% endfor %}ok"
     assert render([Job("script/a", {})] * 10, {"script/a": busy}, Limits(cpu_seconds=0.5)) == ["ok"] * 10
+
+
+def rendering() -> set[int]:
+    """The processes of this one that render."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and confined._CHILD.encode() in (path / "cmdline").read_bytes():
+                found.add(int(path.name))
+    return found
+
+
+def test_s35_the_process_steps_back_for_others_and_meets_its_limits() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(render, [Job("script/loops", {})], HUNGRY, Limits(cpu_seconds=1))
+        niceness: set[int] = set()
+        groups: set[str] = set()
+        while not asked.done():
+            for pid in rendering():
+                with suppress(OSError):
+                    niceness.add(os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0))
+                    groups.add(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+    (answer,) = asked.result()
+    assert isinstance(answer, RenderLimit)
+    assert "more than 1 s of processor time" in answer.message
+    assert 10 in niceness
+    assert "10" in groups or not Path("/proc/self/autogroup").exists()
+
+
+def test_s35_only_so_many_render_at_once_and_the_rest_have_their_turn() -> None:
+    most = confined._AT_ONCE._initial_value
+    with ThreadPoolExecutor(3 * most) as pool:
+        asked = [pool.submit(render, [Job("script/loops", {})], HUNGRY, QUICK) for _ in range(3 * most)]
+        seen = 0
+        while not all(each.done() for each in asked):
+            seen = max(seen, len(rendering()))
+    assert seen <= most
+    for each in asked:
+        (answer,) = each.result()
+        assert isinstance(answer, RenderLimit)
+        assert "processor time" in answer.message
 
 
 def test_output_up_to_the_limit_comes_whole() -> None:

@@ -119,6 +119,26 @@ def test_more_devices_than_one_plan_takes_make_several(
     assert records.verify(site) == []
 
 
+@pytest.mark.full
+@both_engines
+def test_twelve_thousand_devices_are_synced_with_the_limit_as_it_is(
+    site: Site, world: World, server: NetBoxServer
+) -> None:
+    server.many(12_000)
+    site = configured(site, server)
+    planned = netbox.plan(site, ACTOR)
+    assert [each["machines"] for each in planned["parts"]] == [10_000, 2_009]
+    assert (len(planned["created"]), planned["refused"]) == (12_009, [])
+    assert len(netbox.apply(site, ACTOR, planned)["created"]) == 12_009
+    again = netbox.plan(site, ACTOR)
+    assert (again["created"], again["changed"], again["missing"], again["unchanged"]) == ([], [], [], 12_009)
+    server.device(12_500)["tags"] = []
+    server.remove_device(1001)
+    changed = synced(site)
+    assert (changed["changed"], changed["missing"]) == (["node12500"], ["node1001"])
+    assert records.verify(site) == []
+
+
 @both_engines
 def test_of_several_plans_a_failure_says_which_were_applied(
     site: Site, world: World, server: NetBoxServer, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from gunicorn import http
 from gunicorn.http import errors, wsgi
+from werkzeug.http import HTTP_STATUS_CODES
 
 from provisioner.web.server.connection import Connection
 from provisioner.web.server.gathering import Gathered
@@ -33,13 +34,13 @@ _LOOK = "the server's log has the details"
 
 def refusal(status: HTTPStatus, detail: str, hint: str = "") -> bytes:
     """A whole answer that refuses what is no request for any application, as problem+json (RFC 9457)."""
-    name = status.phrase.lower().replace(" ", "-")
+    phrase = HTTP_STATUS_CODES[status]  # those of HTTPStatus change with Python's version
     body = json.dumps(
         {
             "type": "about:blank",
-            "title": status.phrase,
+            "title": phrase,
             "status": status.value,
-            "code": name,
+            "code": phrase.lower().replace(" ", "-"),
             "detail": detail,
             "hint": hint or _HINTS.get(status, ""),
             "where": "",
@@ -47,7 +48,7 @@ def refusal(status: HTTPStatus, detail: str, hint: str = "") -> bytes:
         }
     )
     later = "Retry-After: 5\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
-    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n{later}"
+    head = f"HTTP/1.1 {status.value} {phrase}\r\nContent-Type: application/problem+json\r\n{later}"
     return f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 

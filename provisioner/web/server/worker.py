@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException
 from provisioner.web.server import answering
 from provisioner.web.server.connection import Connection, PlainText, State
 from provisioner.web.server.gathering import Gathered, Gathering, Stage
+from provisioner.web.server.sources import Sources
 from provisioner.web.server.streams import SEND_SECONDS, Budget
 
 log = structlog.get_logger()
@@ -44,7 +45,9 @@ _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class LoopWorker(base.Worker):  # type: ignore[misc]
-    """See the package. ``longest_body`` of the gunicorn application is up to where a body is waited for."""
+    """See the package. ``longest_body`` of the gunicorn application is up to where a body is waited for,
+    ``most_per_address`` how many connections one address may have here, those of ``trusted_proxies`` excepted.
+    """
 
     def init_process(self) -> None:
         """Called by gunicorn in the new process; ends by calling `run`."""
@@ -52,6 +55,7 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
         self._poller = selectors.DefaultSelector()
         self._memory, self._answers = Budget(MEMORY), Budget(MEMORY)
         self._connections: dict[Connection, None] = {}
+        self._sources = Sources(self.app.most_per_address, self.app.trusted_proxies)
         self._queued: deque[Connection] = deque()
         self._large = 0
         self._done: queue.SimpleQueue[tuple[Connection, bool | None]] = queue.SimpleQueue()
@@ -164,6 +168,7 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
             return
         self._off(conn)
         self._connections.pop(conn, None)
+        self._sources.remove(conn)
         conn.close()
 
     # New connections
@@ -191,6 +196,11 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
                     log.warning("no connection can be taken", error=error.strerror)
                     self._accept_more(False)
                 return
+            crowd = self._sources.full(peer)
+            if crowd is not None and not self._make_room(crowd):
+                self._sources.refuse(peer)
+                sock.close()
+                continue
             self._greet(sock, peer, listener.getsockname())
 
     def _greet(self, sock: socket.socket, peer: Any, server: Any) -> None:
@@ -202,13 +212,15 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
             return
         conn.deadline = conn.since + HEAD_SECONDS
         self._connections[conn] = None
+        self._sources.add(conn)
         self._on(conn, selectors.EVENT_READ, self._handshake if self.cfg.is_ssl else self._read)
 
-    def _make_room(self) -> bool:
+    def _make_room(self, among: Collection[Connection] | None = None) -> bool:
         """Drop some of those that have been waited for the longest: an honest request comes at once."""
-        waited = [each for each in self._connections if each.state in {State.HANDSHAKE, State.GATHER, State.LINGER}]
+        among = self._connections if among is None else among
+        waited = [each for each in among if each.state in {State.HANDSHAKE, State.GATHER, State.LINGER}]
         waited.sort(key=lambda each: each.since)
-        for conn in waited[: max(1, self.cfg.worker_connections // 16)]:
+        for conn in waited[: max(1, len(among) // 16)]:
             self._drop(conn)
         return bool(waited)
 
