@@ -79,6 +79,8 @@ class Context:
         """Let go of what was opened."""
         if "client" in self.__dict__:
             self.client.close()
+        if "site" in self.__dict__:
+            self.site.engine.dispose()
 
     def changing(self, dry_run: bool) -> Client:
         """The installation for a change; with ``dry_run`` the change is taken back."""

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from provisioner.services import (
     outbox,
     people,
     profiles,
+    puppet,
     spool,
     templates,
     tokens,
@@ -299,8 +300,9 @@ def handoffs(site: Site) -> Iterator[Finding]:
     for path in sorted(directory.glob("*")) if directory.is_dir() else ():
         if path.is_file() and path.suffix in {".key", ".pem"} and stat.S_IMODE(path.stat().st_mode) & 0o007:
             yield Finding("warning", f"{path} can be read by everybody", "it may be a secret", f"chmod o= {path}")
+    host = replace(site.host, echo=puppet.Echo(site))
     for tool, settings in profiles.handoffs(site):
-        for found in handoff.tool(tool).probe(settings, site.host):
+        for found in handoff.tool(tool).probe(settings, host):
             yield Finding(found.level, f"handoff {tool}: {found.what}", found.why, found.remedy)
     for each in outbox.waiting(site):
         what = f"{each['tool']}: {each['kind']} of {each['identity']} ({each['machine']}) fails: {each['error']}"

@@ -19,7 +19,7 @@ from sqlalchemy.orm import aliased
 from provisioner import handoff
 from provisioner.core.lifecycle import Phase
 from provisioner.errors import HandoffUnreachable, ProvisionerError
-from provisioner.services import handoffs, identities, puppet
+from provisioner.services import handoffs, identities
 from provisioner.services.lives import add_event, lock, phase, printable
 from provisioner.services.site import Site
 from provisioner.store.engine import read, write
@@ -44,11 +44,6 @@ class Effect:
     tool: str
     identity: handoff.Identity
     reached: handoff.Reached | None = None
-
-
-def host(site: Site) -> handoff.Host:
-    """What tools may use of this host."""
-    return handoff.Host(site.settings.credentials, site.settings.playbooks, puppet.Echo(site))
 
 
 def due(site: Site, at: datetime | None = None) -> list[int]:

@@ -70,7 +70,9 @@ def _judge(session: Session, site: Site, row: Handoff, build: Build, pem: str) -
     """The verdict, and why; signing is written down here, with the key that it is for."""
     try:
         request = puppet_csr.read(pem.encode())
-        challenge = identities.kept(site.keys, row).get(SECRET, "")
+        challenge = identities.kept(site.keys, row).get(SECRET)
+        if not challenge:
+            return Verdict.REFUSE, _against_state(session, row, build) or "its challenge is not kept any more"
         reason = puppet_csr.refusal(request, row.identity, challenge, sealed_extensions(row.settings))
     except puppet_csr.Unacceptable as error:
         reason = str(error)

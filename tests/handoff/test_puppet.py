@@ -70,7 +70,10 @@ def test_good_settings_pass(settings: dict[str, Any]) -> None:
     assert prepared == PUPPET.prepare(settings, SUBJECT)
     assert prepared.identity == settings.get("certname", "web01.example.com")
     assert prepared.secrets == (SECRET,)
-    assert PUPPET.credentials(prepared, SUBJECT).secrets != PUPPET.credentials(prepared, SUBJECT).secrets
+    host = Host(Path("/none"), Path("/none"))
+    made = [PUPPET.credentials(prepared, SUBJECT, host).secrets[SECRET] for _ in range(2)]
+    assert made[0] != made[1]
+    assert len(made[0]) >= 43, "256 bits"
 
 
 @pytest.mark.parametrize(

@@ -338,3 +338,11 @@ def test_a_probe_is_heard_and_never_signed(machine: Machine) -> None:
     assert not echo.heard(echo.mark())
     for odd in ("", "é", "x" * 300):
         assert puppet.autosign(machine.site, f"{PREFIX}{odd}", "", CA) == "refuse"
+
+
+def test_s29_without_a_challenge_of_ours_an_empty_one_is_no_key(machine: Machine) -> None:
+    pem = machine.request(challenge="")
+    with write(machine.site.engine) as session:
+        session.get_one(Handoff, machine.row().id).kept = None
+    assert machine.asked(pem) == "refuse"
+    assert "not kept any more" in machine.events("flag")[0].message

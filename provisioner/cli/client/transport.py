@@ -90,9 +90,8 @@ class Wire:
             self.close()
             raise failures.no_answer(self.server, error, changes=False) from error
 
-    def _once(
-        self, method: str, path: str, headers: Mapping[str, bytes], body: bytes | None, seconds: float
-    ) -> tuple[http.client.HTTPResponse, bytes]:
+    def connect(self) -> http.client.HTTPConnection:
+        """The connection, opened unless it is open; nothing is sent. Raises Unreachable, Untrusted."""
         if self._open is None:
             opening = new_connection(self.server)
             try:
@@ -101,7 +100,12 @@ class Wire:
                 opening.close()
                 raise failures.no_connection(self.server, error) from error
             self._open = opening
-        connection = self._open
+        return self._open
+
+    def _once(
+        self, method: str, path: str, headers: Mapping[str, bytes], body: bytes | None, seconds: float
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        connection = self.connect()
         connection.sock.settimeout(seconds)
         connection.putrequest(method, self.server.prefix + path)
         for name, value in headers.items():
