@@ -6,21 +6,34 @@ venv=${PROVISIONER_VENV:-$root/.venv}
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# need PACKAGE...: install what Debian has not installed yet; without root, say what is missing and go on.
+# first TEST A|B...: the first of these packages that passes; fails if none does.
+first() {
+    local package
+    for package in ${2//|/ }; do "$1" "$package" && echo "$package" && return; done
+    return 1
+}
+is_installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
+is_known() { apt-cache show "$1" >/dev/null 2>&1; }
+
+# need PACKAGE...: install what Debian has not installed yet; without root, say what is missing and go on. A|B is
+# whichever of them this Debian has.
 need() {
-    local package missing=()
+    local package missing=() names=()
     for package in "$@"; do
-        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+        first is_installed "$package" >/dev/null || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
+    ((EUID != 0)) || apt-get update -qq || die "apt-get update failed: see its message above"
+    for package in "${missing[@]}"; do
+        names+=("$(first is_known "$package" || echo "${package%%|*}")")
+    done
     if ((EUID != 0)); then
-        say "not installed (as root: apt install ${missing[*]})"
+        say "not installed (as root: apt install ${names[*]})"
         return 0
     fi
-    say "installing ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null \
-        || die "apt could not install ${missing[*]}: see its message above"
+    say "installing ${names[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${names[@]}" >/dev/null \
+        || die "apt could not install ${names[*]}: see its message above"
 }
 
 # environment LOCK: the virtual environment with exactly what the lock says, made again only when that changed.

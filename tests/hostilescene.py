@@ -79,7 +79,7 @@ def hostile(site: Site, served: Any, place: Path) -> Scene:
         {
             "": {},
             "/machines/": {"name": "evil1"},
-            "/machines/bulk/plans/": {"uid": plan["id"]},
+            "/machines:plans/": {"uid": plan["id"]},
             "/machines:states": {"?": "?ids=1,2,3"},
             "/builds/": {"number": str(build["id"])},
             "/profiles/": {"name": "evil", "number": _newest(site, "profile/evil")},
@@ -98,6 +98,7 @@ def hostile(site: Site, served: Any, place: Path) -> Scene:
             "/rack/machine/": {"name": "evil0"},
             "/history/": {"number": _newest(site, "machine/evil1")},
             "/help/": {"page": "api"},
+            "/underway/": {"name": "0" * 32},
         }
     )
 

@@ -8,7 +8,7 @@ from provisioner.cli.common import Context, pass_context
 from provisioner.errors import NotFound
 
 if TYPE_CHECKING:
-    from provisioner.netboot.dhcp.external import Server
+    from provisioner.core.dhcpservers.external import Server
 
 
 @click.group()
@@ -29,7 +29,7 @@ def show(context: Context, /, server: str, subnet: str | None, no_reservations: 
     Example:
       provisioner dhcp show --server kea --subnet lab
     """
-    from provisioner.netboot.dhcp.external import external_config  # noqa: PLC0415 - only this command works with the database of this host
+    from provisioner.core.dhcpservers.external import external_config  # noqa: PLC0415 - only this command works with the database of this host
     from provisioner.netboot.proxydhcp.expect import expectation  # noqa: PLC0415
     from provisioner.services import dhcp as wanted  # noqa: PLC0415
 

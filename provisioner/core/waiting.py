@@ -1,37 +1,70 @@
 """What a build waits for, in words that tell somebody at the rack where to look."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from provisioner.core.lifecycle import Phase
+from provisioner.core.progress import BEFORE_SCRIPT, NO_SIGNS
 
-_AFTER_EVENT = {
-    "dhcp": "the firmware to fetch its loader: is TFTP (UDP 69) open between the machine and this server?",
-    "loader": "the loader to ask for its boot script: is the boot plane's port open to the machine?",
-    "script": "the installer to ask for its answer file: kernel and initrd load now; watch the machine's console",
-    "answer": "the installer's first report: watch the machine's console for a question",
-    "disk": "the installer to finish: it is writing to the disk",
-    "packages": "the installer to finish: it is installing the packages",
-    "configure": "the installer to finish: the packages are in, it sets up the system",
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a build waits for; nothing once it ended."""
+
+    what: str = ""
+    where: str = ""
+    """Where to look if it takes long, or what is known of it; may be empty."""
+    person: bool = False
+    """Whether it goes on only if somebody does something, which is ``what``."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it, for people; empty for nothing."""
+        return ("you: " if self.person else "") + self.what + (f": {self.where}" if self.where else "")
+
+
+_AFTER_EVENT: Mapping[str, Waiting] = {
+    "dhcp": Waiting("the firmware to fetch its loader", "is TFTP (UDP 69) open between the machine and this server?"),
+    "loader": Waiting("the loader to ask for its boot script", "is the boot plane's port open to the machine?"),
+    "script": Waiting(
+        "the installer to ask for its answer file", "kernel and initrd load now; watch the machine's console"
+    ),
+    "answer": Waiting("the installer's first report", "watch the machine's console for a question"),
+    "disk": Waiting("the installer to finish", "it is writing to the disk"),
+    "packages": Waiting("the installer to finish", "it is installing the packages"),
+    "configure": Waiting("the installer to finish", "the packages are in, it sets up the system"),
 }
-_AFTER_BUILT = {
-    "handoff-log": "its configuration management, which runs on the machine: `build log` has what it says",
-    "handoff-ready": "its configuration management, which runs from here: `build log` has what it says",
-    "handoff-waits": "the server of its configuration management: `provisioner check` says what is wrong there",
-    "handoff-enrol": "the first boot from the disk and the report of its handoff",
-    "retry-handoff": "the machine to fetch its new handoff script, within five minutes or at its next boot",
+_AFTER_BUILT: Mapping[str, Waiting] = {
+    "handoff-log": Waiting("its configuration management, which runs on the machine", "`build log` has what it says"),
+    "handoff-ready": Waiting("its configuration management, which runs from here", "`build log` has what it says"),
+    "handoff-waits": Waiting(
+        "the server of its configuration management", "`provisioner check` says what is wrong there"
+    ),
+    "handoff-enrol": Waiting("the first boot from the disk and the report of its handoff"),
+    "retry-handoff": Waiting("the machine to fetch its new handoff script, within five minutes or at its next boot"),
 }
+PEOPLE = frozenset({Phase.FAILED, Phase.FAILED_HANDOFF})
+"""Where a build is that ended without being done: somebody has to decide."""
 
 
-def waits_for(phase: Phase, last_event: str, machine: str, *, halted_because: str = "") -> str:
-    """One sentence; empty when the build ended."""
-    if halted_because and phase in {Phase.BOOTING, Phase.INSTALLING}:
-        return f"you: {halted_because}. `provisioner build continue {machine}` lets one more attempt through"
-    if phase is Phase.ARMED:
-        return _AFTER_EVENT.get(last_event, "the machine to boot from the network: power it on")
+def waiting(phase: Phase, events: Sequence[tuple[str, str]], machine: str) -> Waiting:
+    """What a build of ``machine`` waits for, from the kinds and messages of all that happened in it, in order."""
+    # Installers ask DHCP and TFTP too; once the machine has its script, that says nothing about what it waits for.
+    passing = NO_SIGNS if phase is Phase.ARMED else (*NO_SIGNS, *BEFORE_SCRIPT)
+    kind, message = next((each for each in reversed(events) if each[0] not in passing), ("", ""))
     if phase in {Phase.BOOTING, Phase.INSTALLING}:
-        return _AFTER_EVENT.get(last_event, "the installer's next report")
+        if kind == "halt" and message:
+            way = f"{message}. `provisioner build continue {machine}` lets one more attempt through"
+            return Waiting(way, person=True)
+        return _AFTER_EVENT.get(kind, Waiting("the installer's next report"))
+    if phase is Phase.ARMED:
+        return _AFTER_EVENT.get(kind, Waiting("the machine to boot from the network", "power it on"))
     if phase is Phase.BUILT:
-        return _AFTER_BUILT.get(last_event, "the first boot from the disk and the report of its handoff")
+        return _AFTER_BUILT.get(kind, Waiting("the first boot from the disk and the report of its handoff"))
     if phase is Phase.FAILED_HANDOFF:
-        return f"you: the machine is installed, its handoff failed. `provisioner build retry-handoff {machine}`"
+        way = f"the machine is installed, its handoff failed. `provisioner build retry-handoff {machine}`"
+        return Waiting(way, person=True)
     if phase is Phase.FAILED:
-        return f"you: `provisioner build log {machine}` tells why; `provisioner build start {machine}` tries anew"
-    return ""
+        way = f"`provisioner build log {machine}` tells why; `provisioner build start {machine}` tries anew"
+        return Waiting(way, person=True)
+    return Waiting()

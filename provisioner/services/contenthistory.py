@@ -16,11 +16,11 @@ from provisioner.store.models import Revision
 
 
 def page(site: Site, kind: str, name: str, cursor: str | None = None) -> dict[str, Any]:
-    """A page of the object's revisions, the newest first, under all the names that it had: ``items`` and ``next``.
+    """A page of the object's revisions, the newest first, under all the names that it had: ``items`` and cursors.
 
     Each is a row of `records.page` with ``diff``, what it changed in the text (a profile's is its YAML), unified.
     """
-    found = records.page(site, limit=20, cursor=cursor or None, object=f"{kind}/{name}")
+    found = records.page(site, limit=20, cursor=cursor or None, object=f"{kind}/{name}", both=True)
     return found | {"items": [each | {"diff": _diff(kind, each)} for each in found["items"]]}
 
 

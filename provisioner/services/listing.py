@@ -15,7 +15,7 @@ from provisioner.core.lifecycle import MachineState
 from provisioner.errors import InvalidInput, TooLarge
 from provisioner.services import nouns, objects, records
 from provisioner.services.machines import view
-from provisioner.services.paging import Asked, Column, Order, asked, fetch, paged, refuse_unknown
+from provisioner.services.paging import Asked, Column, Order, asked, begins, fetch, paged, refuse_unknown
 from provisioner.services.site import Site
 from provisioner.store import search
 from provisioner.store.engine import read
@@ -40,9 +40,17 @@ _SHOWN = (
 
 
 def machines(
-    site: Site, *, limit: int = 50, cursor: str | None = None, sort: str | None = None, **filters: Any
+    site: Site,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    sort: str | None = None,
+    both: bool = False,
+    **filters: Any,
 ) -> dict[str, Any]:
-    """A page of machines: ``items`` (see `machines.view`) and ``next``, the cursor of the page after it, or None.
+    """A page of machines: ``items`` (see `machines.view`), and ``next``, the cursor of the page after it, or None.
+
+    With ``both``, ``previous`` too, the cursor of the page before it.
 
     ``sort`` is name, state, profile, created_at or updated_at, backwards with ``-`` before it. Filters are q (every
     word must be a part of its name, serial number, UUID, inventory id, addresses or MACs, those in any spelling),
@@ -51,7 +59,7 @@ def machines(
     a profile or subnet that there is not, and TooLarge for a limit above 500.
     """
     refuse_unknown("machines", filters, _FILTERS)
-    page = asked("machines", limit, cursor, sort or "name", filters, tuple(_ORDERS))
+    page = asked("machines", limit, cursor, sort or "name", filters, tuple(_ORDERS), both=both)
     with read(site.engine) as session:
         wanted = list(_conditions(session, page.filters))
         query = select(Machine).options(*_SHOWN)
@@ -100,17 +108,24 @@ def _chosen(session: Session, what: Any, filters: Mapping[str, Any]) -> Select[A
 
 
 def page(
-    site: Site, noun: str, *, limit: int = 50, cursor: str | None = None, sort: str | None = None, **filters: Any
+    site: Site,
+    noun: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    sort: str | None = None,
+    both: bool = False,
+    **filters: Any,
 ) -> dict[str, Any]:
     """A page of any noun (``machines``, ``subnets``, ..., ``history``): ``items`` and ``next``, as for machines.
 
     Raises InvalidInput for a noun, an order or a filter that there is not, with those that there are.
     """
     if noun == "machines":
-        return machines(site, limit=limit, cursor=cursor, sort=sort, **filters)
+        return machines(site, limit=limit, cursor=cursor, sort=sort, both=both, **filters)
     if noun == "history":
-        return records.page(site, limit=limit, cursor=cursor, sort=sort, **filters)
-    return nouns.page(site, noun, limit=limit, cursor=cursor, sort=sort, **filters)
+        return records.page(site, limit=limit, cursor=cursor, sort=sort, both=both, **filters)
+    return nouns.page(site, noun, limit=limit, cursor=cursor, sort=sort, both=both, **filters)
 
 
 def every(site: Site, noun: str = "machines", **asked_for: Any) -> Iterator[dict[str, Any]]:
@@ -215,7 +230,7 @@ def _by_profile(session: Session, query: Select[Machine], page: Asked, having: A
 
     One profile after the other, since no index holds columns of two tables. ``having`` is the machine's profile_id.
     """
-    order = Order((Machine.name,), page.sort.startswith("-"))
+    order = Order((Machine.name,), page.sort.startswith("-") is not page.back)
     ended = page.decode(2)
     after = None if ended is None else order.decoded(ended[1:])
     found: list[Machine] = []
@@ -226,6 +241,8 @@ def _by_profile(session: Session, query: Select[Machine], page: Asked, having: A
         found += session.scalars(part.order_by(*order.by()).limit(page.limit + 1 - len(found)))
         if len(found) > page.limit:
             break
+    if begins(found, page):
+        return _by_profile(session, query, page.first, having)
     return paged(found, page, lambda each: [each.profile.name if each.profile else None, each.name], _views)
 
 

@@ -38,14 +38,21 @@ class _List:
 
 
 def page(
-    site: Site, noun: str, *, limit: int = 50, cursor: str | None = None, sort: str | None = None, **filters: Any
+    site: Site,
+    noun: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    sort: str | None = None,
+    both: bool = False,
+    **filters: Any,
 ) -> dict[str, Any]:
     """A page of a noun; see `listing.page`."""
     if noun not in LISTS:
         raise InvalidInput(f"there is no list of {noun[:40]!r}", where="noun", hint=f"one of {', '.join(LISTS)}")
     listed = LISTS[noun]
     refuse_unknown(noun, filters, ("q", *listed.filters))
-    wanted = asked(noun, limit, cursor, sort or listed.sort, filters, tuple(listed.orders))
+    wanted = asked(noun, limit, cursor, sort or listed.sort, filters, tuple(listed.orders), both=both)
     order = Order(listed.orders[wanted.sort.removeprefix("-")], wanted.sort.startswith("-"))
     with read(site.engine) as session:
         query = select(listed.model).options(*listed.options)

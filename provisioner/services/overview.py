@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 from provisioner.core import progress
 from provisioner.core.lifecycle import BuildState, MachineState, Phase
 from provisioner.core.progress import Usual
+from provisioner.core.waiting import PEOPLE
 from provisioner.services import builds
 from provisioner.services.arming import find_build
 from provisioner.services.lives import phase
@@ -229,6 +230,7 @@ def _state(build: Build, signs: _Signs, usual: Usual) -> dict[str, Any]:
         "usual": usual.handoff if handoff else usual.install,
         "compared": usual.builds,
         "halted": halted,
+        "needs_you": halted is not None or now_in in PEOPLE,
         "stuck": halted is not None or _is_stuck(build, signs, usual),
         "there": build.machine is not None,
     }

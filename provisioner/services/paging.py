@@ -1,7 +1,10 @@
-"""A page of any list: rows in a total order, and the cursor of where the page ended."""
+"""A page of any list: rows in a total order, and the cursors of where the page ended and began.
+
+A cursor with a ``~`` before it asks for the page that ends before its row: the same walk backwards, at the same cost.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -15,6 +18,7 @@ from provisioner.store.base import UtcTime
 MOST = 500
 _LARGEST = 2**63 - 1
 _LONGEST = 255
+_BACK = "~"
 Column: TypeAlias = InstrumentedAttribute[Any]
 
 
@@ -36,6 +40,11 @@ class Order:
         end = typed[0] if len(typed) == 1 else tuple_(*typed)
         return row < end if self.down else row > end
 
+    @property
+    def turned(self) -> "Order":
+        """The same backwards."""
+        return replace(self, down=not self.down)
+
     def encoded(self, row: Any) -> list[cursors.Value]:
         """The row's values, as a cursor holds them."""
         values = [getattr(row, column.key) for column in self.columns]
@@ -55,6 +64,8 @@ class Asked:
     cursor: str | None
     sort: str
     filters: Mapping[str, Any]
+    both: bool = False
+    """Whether ``previous`` is told besides ``next``."""
 
     @property
     def bound(self) -> dict[str, Any]:
@@ -67,11 +78,28 @@ class Asked:
 
     def decode(self, length: int) -> list[cursors.Value] | None:
         """The values in the cursor; None on the first page. Raises InvalidInput."""
-        return None if not self.cursor else cursors.decode(self.bound, self.cursor, length)
+        return None if not self.cursor else cursors.decode(self.bound, self.cursor.removeprefix(_BACK), length)
+
+    @property
+    def back(self) -> bool:
+        """Whether the page before the cursor's row is asked for."""
+        return bool(self.cursor) and str(self.cursor).startswith(_BACK)
+
+    @property
+    def first(self) -> "Asked":
+        """The first page of the same list."""
+        return replace(self, cursor=None)
 
 
 def asked(
-    noun: str, limit: int, cursor: str | None, sort: str, filters: Mapping[str, Any], possible: Sequence[str]
+    noun: str,
+    limit: int,
+    cursor: str | None,
+    sort: str,
+    filters: Mapping[str, Any],
+    possible: Sequence[str],
+    *,
+    both: bool = False,
 ) -> Asked:
     """A page, checked; ``filters`` that are None or empty are none. Raises InvalidInput and TooLarge."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
@@ -87,7 +115,7 @@ def asked(
     given = {name: value for name, value in filters.items() if value is not None and value != ""}
     for name, value in given.items():
         check_text(value, name)
-    return Asked(noun, limit, cursor, sort, given)
+    return Asked(noun, limit, cursor, sort, given, both)
 
 
 def check_text(value: Any, where: str) -> None:
@@ -110,12 +138,19 @@ def refuse_unknown(noun: str, filters: Mapping[str, Any], possible: Sequence[str
 def fetch(
     session: Session, query: Select[Any], order: Order, page: Asked, view: Callable[[Sequence[Any]], list[Any]]
 ) -> dict[str, Any]:
-    """The page of a query: ``items``, and ``next``, the cursor of the page after it or None."""
+    """The page of a query: ``items``, and the cursors of the pages beside it (see `paged`)."""
     values = page.decode(len(order.columns))
-    if values is not None:
-        query = query.where(order.beyond(order.decoded(values)))
-    found = session.scalars(query.order_by(*order.by()).limit(page.limit + 1)).unique().all()
+    walk = order.turned if page.back else order
+    beyond = query if values is None else query.where(walk.beyond(order.decoded(values)))
+    found = session.scalars(beyond.order_by(*walk.by()).limit(page.limit + 1)).unique().all()
+    if begins(found, page):
+        return fetch(session, query, order, page.first, view)
     return paged(found, page, order.encoded, view)
+
+
+def begins(found: Sequence[Any], page: Asked) -> bool:
+    """Whether a walk backwards came to the list's beginning: then the first page is shown, with all that it holds."""
+    return page.back and len(found) <= page.limit
 
 
 def paged(
@@ -124,10 +159,24 @@ def paged(
     encoded: Callable[[Any], Sequence[cursors.Value]],
     view: Callable[[Sequence[Any]], list[Any]],
 ) -> dict[str, Any]:
-    """A page of the rows that were found, one of which more than it may hold tells that there is another."""
-    shown = found[: page.limit]
-    after = page.encode(encoded(shown[-1])) if len(found) > page.limit else None
-    return {"items": view(shown), "next": after}
+    """A page of the rows that were found, one of which more than it may hold tells that there is another: ``items``,
+    ``next``, the cursor of the page after it or None, and, if both are asked for, ``previous``.
+
+    Of a page backwards the rows come from its end to its beginning.
+    """
+    more = len(found) > page.limit
+    shown = found[: page.limit][::-1] if page.back else found[: page.limit]
+    after = page.encode(encoded(shown[-1])) if shown and (more or page.back) else None
+    told = {"items": view(shown), "next": after}
+    return told | {"previous": _before(page, shown, encoded)} if page.both else told
+
+
+def _before(page: Asked, shown: Sequence[Any], encoded: Callable[[Any], Sequence[cursors.Value]]) -> str | None:
+    """The cursor of the page before this one. A walk backwards to the list's beginning became the first page."""
+    if not page.cursor:
+        return None
+    # Where all that stood on a page is gone, what stood before it may be there.
+    return _BACK + (page.encode(encoded(shown[0])) if shown else page.cursor)
 
 
 def contains(columns: Sequence[Column], text: str) -> ColumnElement[bool]:

@@ -22,7 +22,13 @@ _FILTERS = ("q", "object", "kind", "actor", "since", "until")
 
 
 def page(
-    site: Site, *, limit: int = 50, cursor: str | None = None, sort: str | None = None, **filters: Any
+    site: Site,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    sort: str | None = None,
+    both: bool = False,
+    **filters: Any,
 ) -> dict[str, Any]:
     """A page of revisions, the newest first (``sort`` id: the oldest first): ``items`` and ``next``.
 
@@ -31,7 +37,7 @@ def page(
     ``q`` is a part of the name. Raises InvalidInput.
     """
     refuse_unknown("history", filters, _FILTERS)
-    wanted = asked("history", limit, cursor, sort or "-id", filters, ("id",))
+    wanted = asked("history", limit, cursor, sort or "-id", filters, ("id",), both=both)
     with read(site.engine) as session:
         query = select(Revision)
         for name, value in wanted.filters.items():

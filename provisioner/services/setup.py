@@ -47,8 +47,10 @@ def init(settings: Settings, actor: Actor) -> Initialised:
     fingerprint = _certificate(settings.state_dir / "tls")
     engine = open_engine(settings.database, lock_seconds=settings.lock_seconds)
     _private_file(engine.url.database if engine.dialect.name == "sqlite" else None)
-    schema.upgrade(engine)
-    engine.dispose()
+    try:
+        schema.upgrade(engine)
+    finally:
+        engine.dispose()
     site = open_site(settings)
     reason = ": ".join(filter(None, (contentchanges.SHIPPED, actor.reason)))
     changes = content.apply(site, replace(actor, reason=reason), content.shipped(), upgrade=True)

@@ -20,7 +20,7 @@ from labkit.server import Server
 PACKAGE = "debian-installer-12-netboot-amd64"
 DISTRO = "debian-12"
 PROFILE = "installer-image"
-_CODENAMES = {"13": "trixie"}
+_CODENAMES = {"12": "bookworm", "13": "trixie"}
 _INSIDE = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
 # What the installer would fetch as components before it looks for disks, in the order of their needs.
 _MODULES = ("block/virtio_blk", "fs/ext4/ext4", "fs/jbd2/jbd2", "fs/mbcache", "lib/crc16", "crypto/crc32c_generic")
@@ -44,7 +44,8 @@ class Netboot:
 def netboot() -> Netboot:
     """The installer, fetched by ``apt-get download`` if the cache does not have the version that apt has now.
 
-    Nothing is installed. Where apt has none, or cannot fetch it, an older one from the cache does; LabError without.
+    Nothing is installed. Where apt has none, or cannot fetch it, an older one from the cache does; a host of another
+    release than 12 fetches it by package lists of our own. LabError where there is none.
     """
     cache = cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
@@ -56,9 +57,9 @@ def netboot() -> Netboot:
                 _fetch(cache, directory)
         except LabError:
             kept = sorted(cache.glob("installer-*/version"), key=lambda path: path.stat().st_mtime)
+            directory = kept[-1].parent if kept else cache / "installer-archive"
             if not kept:
-                raise
-            directory = kept[-1].parent
+                _fetch(cache, directory, _CODENAMES["12"])
     version = (directory / "version").read_text().strip()
     return Netboot(directory / "linux", directory / "initrd.gz", directory / "modules.tar.gz", version)
 
@@ -83,15 +84,17 @@ def _candidate(package: str) -> str:
     return found[0]
 
 
-def _fetch(cache: Path, directory: Path) -> None:
+def _fetch(cache: Path, directory: Path, codename: str | None = None) -> None:
+    """Fetch the installer by the lists of this suite, or without one by the host's own."""
     with tempfile.TemporaryDirectory(prefix=".installer-", dir=cache) as place:
+        options = _lists_of(Path(place), codename) if codename else []
         new = Path(place, "new")
         new.mkdir()
-        unpacked = _unpack(Path(place), PACKAGE, lambda name: name.endswith(("amd64/linux", "amd64/initrd.gz")))
+        unpacked = _unpack(Path(place), PACKAGE, _is_netboot, options)
         for name in ("linux", "initrd.gz"):
             shutil.move(unpacked / _INSIDE / name, new / name)
         release = _kernel_release(new / "initrd.gz")
-        kernel = _unpack(Path(place), f"linux-image-{release}", _is_wanted)
+        kernel = _unpack(Path(place), f"linux-image-{release}", _is_wanted, options)
         _pack_modules(kernel, new / "modules.tar.gz")
         (new / "version").write_text(f"{release}\n")
         shutil.rmtree(directory, ignore_errors=True)
@@ -117,6 +120,10 @@ def _unpack(place: Path, package: str, wanted: Callable[[str], bool], options: S
         raise LabError(f"{archives[0].name} is not a whole Debian package: remove it and try again")
     archives[0].unlink()
     return target
+
+
+def _is_netboot(name: str) -> bool:
+    return name.endswith(("amd64/linux", "amd64/initrd.gz"))
 
 
 def _is_wanted(name: str) -> bool:

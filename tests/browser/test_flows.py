@@ -11,7 +11,7 @@ from played import Played
 from playwright.sync_api import Locator, Page, expect
 from world import ACTOR, IP, World
 
-from provisioner.services import machines, profiles, templates
+from provisioner.services import machines, profiles, subnets, templates
 from provisioner.services.site import Actor, Site
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def button(page: Page | Locator, name: str) -> Locator:
 
 def add(page: Page, name: str, mac: str, ip: str, profile: str = "") -> None:
     """Add a machine by the form."""
-    page.goto("/machines/add")
+    page.goto("/machines:add")
     page.get_by_label("Name", exact=False).first.fill(name)
     page.get_by_label("MAC address").fill(mac)
     page.get_by_label("IP address").fill(ip)
@@ -122,6 +122,60 @@ def test_thirty_machines_get_a_profile_at_once(opened: Opened, inside: Site, wor
     assert {each["profile"] for each in machines.listing(inside) if each["name"].startswith("bulk")} == {"rocky9"}
 
 
+def test_what_is_chosen_stays_chosen_over_pages_orders_and_filters_until_it_is_carried_out(
+    opened: Opened, inside: Site, world: World
+) -> None:
+    for number in range(30):
+        world.machine(f"pick{number:02}", f"52:54:00:cc:00:{number:02x}", f"127.0.2.{140 + number}", profile=None)
+    ids = {each["name"]: each["revision"].partition(".")[0] for each in machines.listing(inside)}
+    tab = opened()
+    page = tab.open("/machines?q=pick&limit=25")
+    told = page.locator("[data-selected]")
+    expect(told).to_contain_text("Tick machines")
+    for name in ("pick00", "pick02"):
+        page.locator(f"#tick-{ids[name]}").check()
+    expect(told).to_have_text("2 machines chosen.")
+    page.locator("a[rel=next]").click()
+    expect(told).to_have_text("2 machines chosen, 2 of them not on this page.")
+    page.locator(f"#tick-{ids['pick29']}").check()
+    expect(told).to_have_text("3 machines chosen, 2 of them not on this page.")
+    page.get_by_role("link", name="Name", exact=False).first.click()
+    expect(page.locator("tbody tr").first).to_contain_text("pick29")
+    expect(page.locator(f"#tick-{ids['pick29']}")).to_be_checked()
+    expect(told).to_have_text("3 machines chosen, 2 of them not on this page.")
+    page.goto("/machines?q=pick0&limit=25")
+    expect(page.locator(f"#tick-{ids['pick02']}")).to_be_checked()
+    expect(page.locator(f"#tick-{ids['pick01']}")).not_to_be_checked()
+    expect(told).to_have_text("3 machines chosen, 1 of them not on this page.")
+    expect(page.locator("[data-all]")).to_have_js_property("indeterminate", value=True)
+    page.locator("[data-elsewhere] summary").click()
+    expect(page.locator("[data-elsewhere]")).to_contain_text("pick00, pick02, pick29")
+    page.locator("[data-all]").check()
+    expect(told).to_have_text("11 machines chosen, 1 of them not on this page.")
+    page.locator("[data-whole]").check()
+    expect(told).to_have_text("10 machines chosen, on all pages.")
+    page.locator("[data-clear]").click()
+    expect(told).to_contain_text("Tick machines")
+    expect(page.locator("tbody input:checked")).to_have_count(0)
+    page.reload()
+    expect(told).to_contain_text("Tick machines")
+    expect(page.locator("[data-do]")).to_be_hidden()
+    page.locator(f"#tick-{ids['pick03']}").check()
+    page.goto("/machines?q=pick2&limit=25")
+    page.locator(f"#tick-{ids['pick27']}").check()
+    button(page, "Tag").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 machines")
+    page.get_by_label("Tags to add").fill("picked")
+    button(page, "Show what changes").click()
+    page.get_by_role("button", name=re.compile("^(Apply|Change)")).click()
+    expect(page.locator("#notices")).to_contain_text("2 machines")
+    tagged = {each["name"] for each in machines.listing(inside) if "picked" in each["tags"]}
+    assert tagged == {"pick03", "pick27"}
+    page.goto("/machines?q=pick&limit=25")
+    expect(told).to_contain_text("Tick machines")
+    assert tab.axe() == []
+
+
 def test_a_template_with_an_error_says_so_on_its_line_and_saves_nothing(
     opened: Opened, inside: Site, world: World
 ) -> None:
@@ -169,6 +223,49 @@ def test_two_people_change_one_machine_and_nothing_is_lost(opened: Opened, insid
     assert machines.show(inside, "web04")["description"] == "mine"
 
 
+def test_two_people_change_one_template_and_both_changes_are_put_together(
+    opened: Opened, inside: Site, world: World
+) -> None:
+    name = "snippets/both.sh.j2"
+    templates.add(inside, ACTOR, name, "# first\ntrue\n# last\n")
+    tab = opened()
+    page = tab.open(f"/templates/{name}/edit")
+    page.get_by_label("Text").fill("# first, mine\ntrue\n# last\n")
+    templates.edit(inside, Actor("joe", "cli", reason="his reason"), name, "# first\ntrue\n# last\n# joe\n")
+    button(page, "Review change").click()
+    expect(page.get_by_role("alert")).to_contain_text("his reason")
+    expect(page.get_by_role("alert")).to_contain_text("+# joe")
+    expect(page.get_by_label("Text")).to_have_value("# first, mine\ntrue\n# last\n")
+    button(page, "Put both together").click()
+    expect(page.get_by_label("Text")).to_have_value("# first, mine\ntrue\n# last\n# joe\n")
+    assert tab.axe() == []
+    button(page, "Review change").click()
+    button(page, "Save change").click()
+    expect(page.locator("#notices")).to_contain_text("both.sh.j2")
+    assert templates.show(inside, name)["text"] == "# first, mine\ntrue\n# last\n# joe\n"
+
+
+def test_what_another_dhcp_server_needs_is_shown_for_each(opened: Opened, inside: Site, world: World) -> None:
+    subnets.add(inside, ACTOR, "office", "10.9.0.0/24", {"dhcp": "external", "gateway": "10.9.0.1"})
+    tab = opened()
+    page = tab.open("/networks/office")
+    shown = page.locator("#otherdhcp pre")
+    expect(shown).to_contain_text("subnet 10.9.0.0 netmask 255.255.255.0")
+    for title, words in (
+        ("Kea", '"subnet": "10.9.0.0/24"'),
+        ("Windows Server", "Add-DhcpServerv4Scope -Name 'office'"),
+    ):
+        page.locator("#otherdhcp").get_by_role("link", name=title, exact=True).click()
+        expect(shown).to_contain_text(words)
+        assert page.url.endswith("/networks/office"), "the page stays"
+    with page.expect_download() as loading:
+        page.get_by_role("link", name="Download provisioner.ps1").click()
+    assert loading.value.suggested_filename == "provisioner.ps1"
+    assert tab.axe() == []
+    page.locator("#h-otherdhcp").evaluate("each => each.scrollIntoView()")
+    tab.picture("network-dhcp")
+
+
 def test_rack_mode_names_and_builds_what_just_arrived_and_sees_it_begin(
     opened: Opened, served: Served, inside: Site
 ) -> None:
@@ -202,7 +299,9 @@ def too_small(target: Locator) -> bool:
     return box is not None and box["height"] < 43
 
 
-def test_the_profile_tree_and_the_dark_side(opened: Opened, inside: Site) -> None:
+def test_the_profile_tree_and_the_dark_side(opened: Opened, inside: Site, world: World) -> None:
+    for number in range(5):
+        world.machine(f"dark{number}", f"52:54:00:dd:00:{number:02x}", f"127.0.2.{20 + number}", profile=None)
     profiles.add(inside, ACTOR, {"name": "web", "parent": "rocky9", "parameters": {"motd": "welcome"}})
     tab = opened(dark=True)
     for place, name in (("/profiles", "profiles-dark"), ("/networks/lab", "network-dark"), ("/login", "login-dark")):
@@ -243,7 +342,7 @@ def tab_to(page: Page, words: str, most: int = 80) -> bool:
 
 def test_typed_text_is_not_lost_by_a_wrong_click(opened: Opened) -> None:
     tab = opened()
-    page = tab.open("/networks/add")
+    page = tab.open("/networks:add")
     page.get_by_label("Name", exact=False).first.fill("half-typed")
     asked: list[str] = []
     page.remove_listener("dialog", tab.dialogs)
@@ -251,4 +350,4 @@ def test_typed_text_is_not_lost_by_a_wrong_click(opened: Opened) -> None:
     page.get_by_role("link", name="Machines", exact=True).click(no_wait_after=True)
     page.wait_for_function("true")
     assert asked == ["beforeunload"]
-    assert page.url.endswith("/networks/add")
+    assert page.url.endswith("/networks:add")

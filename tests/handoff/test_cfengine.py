@@ -51,7 +51,7 @@ def made(settings: dict[str, Any]) -> tuple[Prepared, Credentials, Identity]:
     """What arming makes."""
     CFENGINE.check(settings)
     prepared = CFENGINE.prepare(settings, SUBJECT)
-    credentials = CFENGINE.credentials(prepared, SUBJECT)
+    credentials = CFENGINE.credentials(prepared, SUBJECT, Host(Path("/none"), Path("/none")))
     return prepared, credentials, Identity(prepared.identity, "web01", 7, prepared.settings, credentials.public)
 
 
@@ -99,7 +99,7 @@ def test_s80_a_private_key_in_the_place_of_the_hubs_is_refused() -> None:
 
 def test_each_round_has_a_key_of_its_own_that_stands_nowhere_but_in_the_secret() -> None:
     prepared, first, _ = made(BOTH)
-    second = CFENGINE.credentials(prepared, SUBJECT)
+    second = CFENGINE.credentials(prepared, SUBJECT, Host(Path("/none"), Path("/none")))
     assert set(first.secrets) == set(second.secrets) == set(prepared.secrets) == {SECRET}
     assert first.secrets != second.secrets and first.public != second.public
     private, _, _ = first.secrets[SECRET].partition("-----BEGIN RSA PUBLIC KEY-----")

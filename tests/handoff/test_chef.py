@@ -48,7 +48,7 @@ def made(settings: dict[str, Any]) -> tuple[Prepared, Credentials, Identity]:
     """What arming makes."""
     CHEF.check(settings)
     prepared = CHEF.prepare(settings, SUBJECT)
-    credentials = CHEF.credentials(prepared, SUBJECT)
+    credentials = CHEF.credentials(prepared, SUBJECT, Host(Path("/none"), Path("/none")))
     identity = Identity(
         prepared.identity, SUBJECT.name, SUBJECT.build, prepared.settings, credentials.public, credentials.kept
     )
@@ -124,7 +124,7 @@ def test_the_node_is_named_like_the_fqdn_or_the_machine_and_each_round_has_a_key
     prepared, first, _ = made({**POLICY})
     assert (prepared.identity, prepared.secrets) == ("web01.example.com", (SECRET,))
     assert CHEF.prepare({**POLICY, "node_name": "name"}, SUBJECT).identity == "web01"
-    second = CHEF.credentials(prepared, SUBJECT)
+    second = CHEF.credentials(prepared, SUBJECT, Host(Path("/none"), Path("/none")))
     assert set(first.secrets) == set(prepared.secrets)
     assert first.secrets != second.secrets and first.public != second.public
     assert requester("x", first.secrets[SECRET], "").key.key_size == 2048

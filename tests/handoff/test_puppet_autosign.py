@@ -3,6 +3,7 @@
 import dataclasses
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,11 +36,22 @@ from provisioner.services.site import Site
 from provisioner.store.engine import read, write
 from provisioner.store.handoffs import Handoff
 from provisioner.store.models import Build, Event
-from tests.handoff.agent_requests import AUTO_RENEW, CERTNAME, CHALLENGE, PP_ROLE, SEALED, hostile, key, request
+from tests.handoff.agent_requests import (
+    AUTO_RENEW,
+    CERTNAME,
+    CHALLENGE,
+    PP_IMAGE_NAME,
+    PP_ROLE,
+    SEALED,
+    hostile,
+    key,
+    request,
+)
 
 PUPPET = {"tool": "puppet", "server": "puppet.example.com", "role": "web"}
 CA = "192.0.2.9"
 NAME = "web01"
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "puppet"
 
 
 def refusal(pem: str, **sealed: Any) -> str:
@@ -55,6 +67,21 @@ def test_s29_what_agents_of_puppet_7_and_8_send_is_taken() -> None:
     assert not refusal(request())
     assert not refusal(request(signer=key(0, "ec")))
     assert not refusal(request(attributes={AUTO_RENEW: b"true"})), "Puppet 8 renews by itself"
+
+
+@pytest.mark.parametrize(
+    ("file", "certname", "challenge", "image"),
+    [
+        ("agent-7.23.0.csr", "web01.example", "abc-def_ghi", "debian12"),
+        ("agent-8.10.0.csr", CERTNAME, CHALLENGE, "rocky9"),
+    ],
+)
+def test_s29_requests_that_real_agents_made_are_taken(file: str, certname: str, challenge: str, image: str) -> None:
+    """Both from Debian's packages, by a csr_attributes.yaml such as the handoff writes."""
+    pem = (FIXTURES / file).read_text()
+    sealed = {"certname": certname, "challenge": challenge, "extensions": SEALED | {PP_IMAGE_NAME: image}}
+    assert not refusal(pem, **sealed)
+    assert refusal(pem, **(sealed | {"challenge": "x"}))
 
 
 @pytest.mark.parametrize("what", sorted(hostile()))
@@ -160,13 +187,14 @@ def machine(site: Site, world: World) -> Machine:
 @both_engines
 def test_s29_the_right_request_is_signed_once_and_the_key_is_written_down(machine: Machine) -> None:
     pem = machine.request()
+    others = [machine.request(signer=key(2)), machine.request(attributes={AUTO_RENEW: b"true"})]
     assert machine.asked(pem) == "sign"
     row = machine.row()
     assert (row.state, row.fingerprint) == ("issued", puppet_csr.read(pem.encode()).fingerprint)
     assert row.issued_at is not None
     (event,) = machine.events("identity-issued")
     assert row.fingerprint in event.message
-    for again in (pem, machine.request(signer=key(2)), machine.request(attributes={AUTO_RENEW: b"true"})):
+    for again in (pem, *others):
         assert machine.asked(again) == "refuse"
     assert machine.row().fingerprint == row.fingerprint
     assert all(each.flagged and each.source == CA for each in machine.events("flag"))
@@ -309,7 +337,7 @@ def test_a_good_run_counts_once_the_certificate_was_issued(machine: Machine, iss
 
 
 def test_the_api_tells_a_verdict_and_no_reason(machine: Machine) -> None:
-    api = Api(machine.site)
+    api, right = Api(machine.site), machine.request()
     path, scope = "/handoffs/puppet:autosign", ("handoffs",)
 
     def ask(pem: str, certname: str = machine.row().identity, **who: Any) -> Any:
@@ -317,12 +345,12 @@ def test_the_api_tells_a_verdict_and_no_reason(machine: Machine) -> None:
 
     refused = [ask(pem, certname) for pem in hostile().values() if len(pem) < 32_768 for certname in (CERTNAME, "x")]
     assert {(each.status, each.text()) for each in refused} == {(200, '{"verdict": "refuse"}')}
-    assert ask(machine.request(), bearer="").status == 401
-    assert ask(machine.request(), role="viewer", scope=()).status == 403
-    assert ask(machine.request(), scope=("machines",)).status == 403
-    assert ask(machine.request(), headers={"X-Dry-Run": "true"}).status == 400
-    assert ask(machine.request()).json() == {"verdict": "sign"}
-    assert ask(machine.request()).json() == {"verdict": "refuse"}
+    assert ask(right, bearer="").status == 401
+    assert ask(right, role="viewer", scope=()).status == 403
+    assert ask(right, scope=("machines",)).status == 403
+    assert ask(right, headers={"X-Dry-Run": "true"}).status == 400
+    assert ask(right).json() == {"verdict": "sign"}
+    assert ask(right).json() == {"verdict": "refuse"}
     assert api.ask("GET", "/machines", role="operator", scope=scope).status == 403, "such a token opens nothing else"
 
 

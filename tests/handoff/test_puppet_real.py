@@ -112,6 +112,10 @@ def test_s29_s80_s81_a_machines_life_with_puppet(lab: tuple[PuppetServer, Root, 
         served, WEB, left=[machine.path / "var/log", machine.path / "etc", server.log, server.root.path / "var/log"]
     )
 
+    served.cli("machine", "remove", WEB, "--yes")
+    wait_for(lambda: server.certificate(WEB) is None, what="the end of the certificate of a removed machine")
+    assert second.serial_number in server.revoked()
+
 
 def first_round(day: FirstDay, machine: Root) -> None:
     """The machine boots into its handoff, and is configured."""

@@ -42,7 +42,7 @@ def made(settings: dict[str, Any]) -> tuple[Prepared, Credentials, Identity]:
     """What arming makes."""
     SALT.check(settings)
     prepared = SALT.prepare(settings, SUBJECT)
-    credentials = SALT.credentials(prepared, SUBJECT)
+    credentials = SALT.credentials(prepared, SUBJECT, Host(Path("/none"), Path("/none")))
     return prepared, credentials, Identity(prepared.identity, "web01", 7, prepared.settings, credentials.public)
 
 
@@ -102,7 +102,7 @@ def test_wrong_settings_are_refused_with_their_place(settings: dict[str, Any], w
 
 def test_each_round_has_a_key_of_its_own_that_stands_nowhere_but_in_the_secret() -> None:
     prepared, first, _ = made(API)
-    second = SALT.credentials(prepared, SUBJECT)
+    second = SALT.credentials(prepared, SUBJECT, Host(Path("/none"), Path("/none")))
     assert set(first.secrets) == set(second.secrets) == set(prepared.secrets) == {SECRET}
     assert first.secrets != second.secrets and first.public != second.public
     private, _, public = first.secrets[SECRET].partition("-----BEGIN PUBLIC KEY-----")

@@ -20,13 +20,14 @@ from provisioner.core.dhcp import (
     served,
     stale_leases,
 )
+from provisioner.core.dhcpservers import external
+from provisioner.core.dhcpservers.windows import excluded
 from provisioner.errors import InvalidInput, ProgramFailed, UnknownReference
-from provisioner.netboot.dhcp import external
+from provisioner.netboot.dhcp.checker import check
 from provisioner.netboot.dhcp.dnsmasq import Paths, hosts_file, main_config
 from provisioner.netboot.dhcp.files import write_whole
 from provisioner.netboot.dhcp.leases import drop_leases, parse_leases
 from provisioner.netboot.dhcp.logs import DhcpEvent, event_of, message_of
-from provisioner.netboot.dhcp.windows import excluded
 
 PATHS = Paths(Path("/var/lib/provisioner/dhcp"))
 LAB = DhcpSubnet(
@@ -45,7 +46,7 @@ BARE = replace(
 )
 WEB01 = Reservation("52:54:00:00:00:01", "10.0.2.11", "web01.lab.example", "lab")
 TWIN = Reservation(WEB01.mac, "10.0.3.11", "web01", "bare")
-SERVERS: tuple[external.Server, ...] = ("isc", "kea", "dnsmasq", "windows")
+SERVERS = external.SERVERS
 
 
 def plan_of(*subnets: DhcpSubnet, machines: tuple[Reservation, ...] = ()) -> DhcpPlan:
@@ -122,16 +123,16 @@ def test_r27_dnsmasq_accepts_what_is_written() -> None:
     hosts = "".join(f"dhcp-host={line}\n" for line in hosts_file(plan).splitlines())
     main = main_config(plan, state=PATHS, interfaces=["eth1"], user="root")
     assert hosts.count("\n") == 9
-    external.check(main + hosts)
+    check(main + hosts)
     with pytest.raises(ProgramFailed, match="bad option at line"):
-        external.check(main + "no-such-option=1\n")
+        check(main + "no-such-option=1\n")
 
 
 def test_a_missing_dnsmasq_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("provisioner.netboot.dhcp.checker.environment", lambda: {"PATH": str(tmp_path)})
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Exception, match="not installed") as caught:
-        external.check("port=0\n")
+        check("port=0\n")
     assert caught.value.code == "program-missing"
     assert "apt install dnsmasq-base" in caught.value.hint
 
@@ -351,7 +352,7 @@ def test_an_external_configuration_holds_both_stages_and_the_machines(server: ex
 def test_the_external_dnsmasq_configuration_passes_its_checker() -> None:
     text = external.external_config(outside(FULL), "dnsmasq")
     assert "dhcp-host=52:54:00:00:00:01,id:*,10.0.2.11,web01,3600" in text
-    external.check(text)
+    check(text)
 
 
 def test_the_kea_configuration_is_json_with_unique_reservations() -> None:

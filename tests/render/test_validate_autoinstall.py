@@ -216,7 +216,7 @@ def test_keys_are_not_too_new_for_a_newer_release() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("hostname: web01", "users: []", 7, "autoinstall.user-data.users: cloud-init: [] is too short"),
+        ("hostname: web01", "runcmd: []", 7, "autoinstall.user-data.runcmd: cloud-init: [] is too short"),
         ("hostname: web01", "ntp: {enabled: 3}", 7, "autoinstall.user-data.ntp.enabled: cloud-init: 3 is not of type"),
         ("autoinstall:\n", "ntp: {servers: x}\nautoinstall:\n", 2, "ntp.servers: cloud-init: 'x' is not of type"),
     ],

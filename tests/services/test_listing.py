@@ -83,6 +83,64 @@ def test_every_machine_is_on_one_page_in_every_order(filled: Site, sort: str, li
     assert names(filled, sort=f"-{sort}", limit=limit) == forwards[::-1]
 
 
+def walked(site: Site, noun: str = "machines", **asked: Any) -> tuple[list[list[Any]], list[list[Any]]]:
+    """The pages of a list from its beginning to its end, and back again by the cursors of the pages before."""
+    onward, back = [], []
+    got = listing.page(site, noun, both=True, **asked)
+    assert got["previous"] is None
+    while True:
+        onward.append([each["revision"] for each in got["items"]])
+        if got["next"] is None:
+            break
+        got = listing.page(site, noun, cursor=got["next"], both=True, **asked)
+    while True:
+        back.append([each["revision"] for each in got["items"]])
+        if got["previous"] is None:
+            return onward, back[::-1]
+        got = listing.page(site, noun, cursor=got["previous"], both=True, **asked)
+
+
+@both_engines
+@pytest.mark.parametrize("sort", ["name", "-name", "state", "profile", "-profile", "created_at", "-updated_at"])
+def test_the_pages_before_are_those_that_came_before(filled: Site, sort: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the beginning a walk back ends with a whole first page, whatever was on the way."""
+    machines.edit(filled, ACTOR, "db01", {"retired": True})
+    for limit in (1, 2, 3, 5):
+        onward, back = walked(filled, sort=sort, limit=limit)
+        assert onward == back, limit
+    monkeypatch.setattr(listing, "_FEW", 0)
+    for conditions in ({"q": "127.0.2"}, {"tag": "prod"}, {"profile": "rocky9"}):
+        onward, back = walked(filled, sort=sort, limit=1, **conditions)
+        assert onward == back and len(onward) > 1, conditions
+
+
+def test_a_page_back_is_there_though_what_stood_around_it_is_gone(filled: Site) -> None:
+    first = listing.machines(filled, limit=2, both=True)
+    second = listing.machines(filled, limit=2, both=True, cursor=first["next"])
+    machines.edit(filled, ACTOR, "db02", {"protected": False})
+    machines.remove(filled, ACTOR, "db02")
+    again = listing.machines(filled, limit=2, both=True, cursor=second["previous"])
+    assert [each["name"] for each in again["items"]] == ["db01", "web-03"], "a whole first page"
+    assert again["previous"] is None
+    for name in ("web-03", "web01", "web02"):
+        machines.remove(filled, ACTOR, name)
+    gone = listing.machines(filled, limit=2, both=True, cursor=first["next"])
+    assert (gone["items"], gone["next"]) == ([], None)
+    before = listing.machines(filled, limit=2, both=True, cursor=gone["previous"])
+    assert [each["name"] for each in before["items"]] == ["db01"]
+
+
+def test_a_cursor_back_belongs_to_its_list_too(filled: Site) -> None:
+    first = listing.machines(filled, limit=1, both=True)
+    second = listing.machines(filled, limit=1, both=True, cursor=first["next"])
+    for cursor in (f"~{second['previous']}", "~", "~x"):
+        with pytest.raises(InvalidInput):
+            listing.machines(filled, limit=1, cursor=cursor)
+    with pytest.raises(InvalidInput):
+        listing.machines(filled, limit=1, cursor=second["previous"], sort="-name")
+    assert "previous" not in listing.machines(filled, limit=1), "the API has no such field"
+
+
 def test_orders_are_those_that_they_say(filled: Site) -> None:
     machines.edit(filled, ACTOR, "db01", {"retired": True})
     assert names(filled) == ["db01", "db02", "web-03", "web01", "web02"]

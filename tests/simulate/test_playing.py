@@ -1,5 +1,6 @@
 """Simulated machines against a real service: all at once, with faults, and with a server that is killed."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -153,8 +154,9 @@ def test_r23_the_server_is_killed_while_they_boot(served: Served, site: Site, tm
             name = next(names)
             for pid, child in processes(served.state).items():
                 if child == name:
-                    os.kill(pid, signal.SIGKILL)
-                    killed[name] += 1
+                    with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                        os.kill(pid, signal.SIGKILL)
+                        killed[name] += 1
 
     thread = threading.Thread(target=kill)
     thread.start()

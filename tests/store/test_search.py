@@ -177,7 +177,10 @@ def test_no_list_of_machines_is_sorted_or_read_whole_on_sqlite(many: Site) -> No
         plans.clear()
         first = listing.machines(many, **asked)
         if first["next"]:
-            listing.machines(many, **asked, cursor=first["next"])
+            second = listing.machines(many, **asked, both=True, cursor=first["next"])
+            assert listing.machines(many, **asked, cursor=second["previous"]) == first
+            third = listing.machines(many, **asked, both=True, cursor=second["next"]) if second["next"] else second
+            listing.machines(many, **asked, cursor=third["previous"])
         for statement, plan in plans:
             few = "machine.id IN (" in statement
             for line in plan.splitlines():

@@ -161,7 +161,7 @@ def test_more_large_bodies_than_are_read_at_a_time_take_turns(small: Small) -> N
     [
         (b"nonsense\r\n\r\n", b"400 Bad Request"),
         (b"GET / HTTP/1.1\nHost: x\n\n", b"400 Bad Request"),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", b"414 Request-URI Too Long"),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", b"414 Request URI Too Long"),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", b"431 Request Header Fields Too Large"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", b"431 Request Header Fields Too Large"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, b"431 Request Header Fields Too Large"),

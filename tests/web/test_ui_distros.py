@@ -56,7 +56,7 @@ def test_an_installation_without_any_says_what_to_do(site: Site) -> None:
     distros, images = browser.get("/distros"), browser.get("/images")
     assert "No distros yet" in distros.main
     assert "provisioner distro import" in distros.main
-    assert distros.links()["Add a distro by its URL"] == "/distros/add"
+    assert distros.links()["Add a distro by its URL"] == "/distros:add"
     assert "No images yet" in images.main
     assert distros.links()["Images"] == "/images"
     assert "Add a distro by its URL" not in Browser(site, role="viewer").get("/distros").links()
@@ -126,36 +126,36 @@ def test_renaming_and_its_errors(site: Site, world: World) -> None:
 
 def test_a_distro_is_added_from_urls_and_only_from_those(site: Site, mirror: str) -> None:
     browser = Browser(site)
-    form = browser.get("/distros/add?os=rocky").fields("#edit")
+    form = browser.get("/distros:add?os=rocky").fields("#edit")
     assert form["os"] == "rocky"
     typed = form | {"name": "rocky-9.6", "version": "9.6"}
     for kernel in ("/etc/passwd", "file:///etc/passwd", "ftp://x/y", "http://a b"):
-        refused = browser.post("/distros/add", **(typed | {"kernel": kernel, "initrd": f"{mirror}/initrd.img"}))
+        refused = browser.post("/distros:add", **(typed | {"kernel": kernel, "initrd": f"{mirror}/initrd.img"}))
         assert refused.status == 400
         assert refused.one("#f-kernel")["aria-invalid"] == "true"
         assert refused.one("#f-kernel")["value"] == kernel
-    nowhere = browser.post("/distros/add", **typed)
+    nowhere = browser.post("/distros:add", **typed)
     assert nowhere.status == 400
     assert nowhere.one("#f-url")["aria-invalid"] == "true"
-    missing = browser.post("/distros/add", **(typed | {"kernel": f"{mirror}/nosuch", "initrd": f"{mirror}/initrd.img"}))
+    missing = browser.post("/distros:add", **(typed | {"kernel": f"{mirror}/nosuch", "initrd": f"{mirror}/initrd.img"}))
     assert missing.status == 422
     assert "nosuch" in missing.main
     assert missing.one("#f-name")["value"] == "rocky-9.6"
     pieces = typed | {"kernel": f"{mirror}/vmlinuz", "initrd": f"{mirror}/initrd.img", "tree": f"{mirror}/tree"}
-    added = browser.post("/distros/add", fragment=True, **pieces)
+    added = browser.post("/distros:add", fragment=True, **pieces)
     assert (added.status, added.headers["HX-Redirect"]) == (204, "/distros/rocky-9.6")
     assert "It fits rocky9" in browser.get("/distros/rocky-9.6").text
-    again = browser.post("/distros/add", **pieces)
+    again = browser.post("/distros:add", **pieces)
     assert again.status == 409
 
 
 def test_an_image_is_added_from_a_url(site: Site, mirror: str) -> None:
     browser = Browser(site)
-    form = browser.get("/images/add").fields("#edit") | {"name": "base", "os": "debian", "version": "12"}
-    refused = browser.post("/images/add", **(form | {"file": "/etc/shadow"}))
+    form = browser.get("/images:add").fields("#edit") | {"name": "base", "os": "debian", "version": "12"}
+    refused = browser.post("/images:add", **(form | {"file": "/etc/shadow"}))
     assert refused.status == 400
     assert refused.one("#f-file")["aria-invalid"] == "true"
-    added = browser.post("/images/add", **(form | {"file": f"{mirror}/disk.raw.gz"}))
+    added = browser.post("/images:add", **(form | {"file": f"{mirror}/disk.raw.gz"}))
     assert added.place == "/images/base"
     assert catalogue.image(site, "base")["kind"] == "stem-cell"
 
@@ -167,7 +167,68 @@ def test_only_administrators_change_what_there_is(site: Site, world: World, role
     page = browser.get("/distros/rocky-9.6")
     assert page.status == 200
     assert not page.soup.select("main form[method=post], .danger-zone")
-    for path in ("/distros/add", "/images/add", "/distros/rocky-9.6/remove"):
+    for path in ("/distros:add", "/images:add", "/distros/rocky-9.6/remove"):
         assert browser.get(path).status == 403
         assert browser.post(path).status == 403
     assert browser.post("/distros/rocky-9.6/rename").status == 403
+
+
+def test_a_distro_is_changed_after_a_look_at_what_that_does(site: Site, world: World, mirror: str) -> None:
+    world.ready()
+    browser = Browser(site)
+    place = browser.get("/distros/rocky-9.6").links()["Change"]
+    form = browser.get(place).fields("#edit")
+    before = catalogue.distro(site, "rocky-9.6")
+    typed = form | {"tree": "http://mirror.example.com/other", "kernel": f"{mirror}/vmlinuz", "reason": "moved"}
+    looked = browser.post(place, **typed, look="1")
+    assert looked.status == 200
+    assert "1 machine depends on this" in looked.main and "Nothing is saved yet" in looked.main
+    assert catalogue.distro(site, "rocky-9.6") == before, "nothing is saved by looking"
+    again = looked.fields("#edit")
+    assert (again["tree"], again["kernel"], again["reason"]) == (typed["tree"], typed["kernel"], "moved")
+    done = browser.post(place, **again)
+    assert (done.status, done.place) == (303, "/distros/rocky-9.6")
+    after = catalogue.distro(site, "rocky-9.6")
+    assert (after["tree"], after["kernel_name"], after["version"]) == (typed["tree"], "vmlinuz", before["version"])
+    assert after["initrd_sha256"] == before["initrd_sha256"]
+    assert records.listing(site, "distro/rocky-9.6")[0]["reason"] == "moved"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("kernel", "/etc/shadow"), ("tree", "file:///etc"), ("version", ""), ("rootfs", "ftp://x/y")]
+)
+def test_what_a_distro_cannot_be_is_said_beside_the_field(site: Site, world: World, field: str, value: str) -> None:
+    world.ready()
+    browser, place = Browser(site), "/distros/rocky-9.6/edit"
+    refused = browser.post(place, **browser.get(place).fields("#edit") | {field: value, "reason": "kept"})
+    assert refused.status == 400
+    assert refused.one(f"#f-{field}")["aria-invalid"] == "true"
+    assert (refused.fields("#edit")[field], refused.fields("#edit")["reason"]) == (value, "kept")
+
+
+def test_two_people_change_one_distro(site: Site, world: World) -> None:
+    world.ready()
+    browser, place = Browser(site), "/distros/rocky-9.6/edit"
+    typed = browser.get(place).fields("#edit") | {"tree": "http://mirror.example.com/mine"}
+    installables.edit_distro(site, ACTOR, "rocky-9.6", {"version": "9.7"})
+    refused = browser.post(place, **typed)
+    assert refused.status == 412
+    assert "You did not touch version" in refused.main
+    assert browser.post(place, **refused.fields("#edit")).status == 303
+    after = catalogue.distro(site, "rocky-9.6")
+    assert (after["version"], after["tree"]) == ("9.7", "http://mirror.example.com/mine")
+
+
+def test_an_image_is_changed(site: Site, world: World, mirror: str) -> None:
+    image(world)
+    browser, place = Browser(site), "/images/debian-12-base/edit"
+    form = browser.get(place).fields("#edit")
+    done = browser.post(place, **form | {"version": "12.1", "file": f"{mirror}/disk.raw.gz", "root": "LABEL=root"})
+    assert done.place == "/images/debian-12-base"
+    after = catalogue.image(site, "debian-12-base")
+    assert (after["version"], after["root"], after["size"]) == ("12.1", "LABEL=root", 4)
+    same = browser.get(place).fields("#edit")
+    assert "Nothing of debian-12-base changed" in browser.follow(browser.post(place, **same)).text
+    viewer = Browser(site, role="viewer")
+    assert "Change" not in viewer.get("/images/debian-12-base").links()
+    assert viewer.get(place).status == viewer.post(place, **same).status == 403

@@ -163,6 +163,18 @@ def test_somebody_elses_change_is_shown_and_ours_is_kept(browser: Browser, site:
     assert machines.show(site, "web01")["description"] == "mine", "sending again is a decision"
 
 
+def test_a_field_that_nobody_typed_in_keeps_somebody_elses_change(browser: Browser, site: Site) -> None:
+    fields = filled(browser) | {"description": "mine", "serial": "S1"}
+    machines.edit(site, ACTOR, "web01", {"description": "theirs", "tags": ["web", "rack1"]})
+    page = browser.post(EDIT, **fields)
+    assert page.status == 412
+    assert "You did not touch tags : what they wrote is in the form." in page.main
+    assert "Both of you changed description :" in page.main
+    browser.follow(browser.post(EDIT, **page.fields("main form")))
+    after = machines.show(site, "web01")
+    assert (after["description"], after["serial"], sorted(after["tags"])) == ("mine", "S1", ["rack1", "web"])
+
+
 def test_what_saving_would_do_is_shown_before_it_is_saved(browser: Browser, site: Site) -> None:
     before = machines.show(site, "web01")
     fields = filled(browser) | {"parameters": "motd: hello\ntimezone: Asia/Tokyo\n", "look": "yes"}

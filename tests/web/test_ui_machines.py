@@ -143,10 +143,10 @@ def test_a_viewer_sees_and_is_offered_nothing_more(fleet: World) -> None:
     page = viewer.get("/machines")
     assert len(names(page)) == 31
     assert not page.soup.select("table input, .selecting, button[name=do]")
-    for path in ("/machines/add", "/machines/import", "/machines/bulk"):
+    for path in ("/machines:add", "/machines:import", "/machines:bulk"):
         assert viewer.get(path).status == 403
         assert viewer.post(path, name="x", do="build").status == 403
-    assert viewer.post("/machines/bulk/build", names="web01").status == 403
+    assert viewer.post("/machines:bulk/build", names="web01").status == 403
     assert listing.count(fleet.site, state="building") == 0
 
 
@@ -169,7 +169,7 @@ def test_csv_holds_what_the_filters_choose_and_no_formula(browser: Browser, flee
 @pytest.mark.parametrize("form", importing.FORMATS)
 def test_what_is_exported_changes_nothing_when_it_is_imported(browser: Browser, fleet: World, form: str) -> None:
     text = browser.get(f"/machines:export?format={form}").body
-    plan = browser.follow(browser.post("/machines/import", text=text))
+    plan = browser.follow(browser.post("/machines:import", text=text))
     assert "Nothing to change" in plan.main and "31 as they are" in plan.main
     assert browser.get("/machines:export?format=xls").status == 400
 
@@ -198,7 +198,7 @@ def test_a_machine_in_quarantine_is_found_and_is_one_click_from_being_added(brow
     assert "No machine matches" in page.main and "In quarantine" in page.main
     form = browser.get(page.links()["Add this machine"])
     assert form.fields()["mac-0"] == "52:54:00:99:99:99"
-    said = browser.post("/machines/add", **form.fields() | {"name": "found01"})
+    said = browser.post("/machines:add", **form.fields() | {"name": "found01"})
     assert said.status == 303
     assert machines.show(fleet.site, "found01")["state"] == "discovered"
 
@@ -208,10 +208,10 @@ def test_s54_what_people_and_machines_say_is_shown_as_text(browser: Browser, fle
     machines.edit(fleet.site, fleet.actor, "web01", fields)
     columns = "&".join(f"show={column}" for column in ("description", "serial", "model", "uuid"))
     pages = [browser.get(f"/machines?{columns}"), browser.get("/machines", Cookie="")]
-    pages.append(browser.post("/machines/import", text=f"name,mac,serial\nnew1,{NASTY.replace(',', '')},x\n"))
-    pages.append(browser.post("/machines/add", name=NASTY, **{"mac-0": NASTY, "tags": NASTY, "parameters": NASTY}))
+    pages.append(browser.post("/machines:import", text=f"name,mac,serial\nnew1,{NASTY.replace(',', '')},x\n"))
+    pages.append(browser.post("/machines:add", name=NASTY, **{"mac-0": NASTY, "tags": NASTY, "parameters": NASTY}))
     pages.append(browser.get("/machines?q=%3Cscript%3Ealert(1)%3C/script%3E&tag=%22%3E%3Cimg+src=x%3E"))
-    pages.append(browser.post("/machines/bulk", names=NASTY, do="build"))
+    pages.append(browser.post("/machines:bulk", names=NASTY, do="build"))
     for page in pages:
         assert not page.soup.select("script:not([src]), main img, [onerror]")
         assert "49" not in re.sub(r"\d{3,}", "", page.soup.select_one("title").get_text())  # type: ignore[union-attr]
@@ -238,9 +238,9 @@ def test_each_page_says_the_command_that_does_the_same(browser: Browser, fleet: 
             "protected": False,
             "sort": "-name",
         }
-    words = command(browser.get("/machines/add?name=n%5B01-04%5D&mac=52:54:00:12:34:56%2B"))
+    words = command(browser.get("/machines:add?name=n%5B01-04%5D&mac=52:54:00:12:34:56%2B"))
     assert add_command.make_context("add", words[2:]).params["full"] == ("mac=52:54:00:12:34:56+",)
-    assert command(browser.get("/machines/import"))[:2] == ["machine", import_.name]
+    assert command(browser.get("/machines:import"))[:2] == ["machine", import_.name]
 
 
 # Adding
@@ -264,7 +264,7 @@ def test_a_machine_is_added_by_the_form(browser: Browser, world: World) -> None:
         "protected": "on",
         "reason": "ticket 7",
     }
-    answer = browser.post("/machines/add", **sent)
+    answer = browser.post("/machines:add", **sent)
     assert (answer.status, answer.place) == (303, "/machines/web01")
     made = machines.show(world.site, MAC)
     assert (made["name"], made["profile"], made["tags"], made["serial"], made["protected"]) == (
@@ -281,7 +281,7 @@ def test_a_machine_is_added_by_the_form(browser: Browser, world: World) -> None:
 
 
 def test_one_more_interface_keeps_what_was_typed(browser: Browser, world: World) -> None:
-    form = browser.post("/machines/add", **{"name": "web01", "count": "1", "mac-0": "x", "tags": "a b"}, do="interface")
+    form = browser.post("/machines:add", **{"name": "web01", "count": "1", "mac-0": "x", "tags": "a b"}, do="interface")
     sent = form.fields()
     assert (form.status, sent["count"], sent["mac-0"], sent["mac-1"], sent["tags"]) == (200, "2", "x", "", "a b")
 
@@ -310,7 +310,7 @@ def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(
     world.subnet()
     world.machine()
     sent = {"name": "new01", "count": "1", "mac-0": "52:54:00:99:00:01", "description": "kept", "tags": "kept"} | fields
-    page = browser.post("/machines/add", **sent)
+    page = browser.post("/machines:add", **sent)
     assert page.status in (400, 409)
     wrong = page.one(".field.wrong")
     assert wrong.select(f"#f-{place}[aria-invalid=true]"), wrong
@@ -323,11 +323,11 @@ def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(
 def test_a_row_of_machines_is_shown_and_then_added(browser: Browser, world: World) -> None:
     world.subnet()
     sent = {"name": "n[01-12]", "count": "1", "mac-0": "52:54:00:00:00:01+", "ip-0": "127.0.2.20+"}
-    shown = browser.post("/machines/add", **sent, do="show")
+    shown = browser.post("/machines:add", **sent, do="show")
     assert "12 machines would be added" in shown.main and "52:54:00:00:00:05" in shown.main
     assert "127.0.2.31" in shown.main and "Add 12 machines" in shown.main
     assert listing.count(world.site) == 0, "nothing is added by looking"
-    answer = browser.follow(browser.post("/machines/add", **shown.fields()))
+    answer = browser.follow(browser.post("/machines:add", **shown.fields()))
     assert "12 machines are added: n01 to n12." in answer.text
     assert listing.count(world.site) == 12
 
@@ -338,7 +338,7 @@ CSV = "name,mac,ip,profile,tags\nnew1,52:54:00:cc:00:01,127.0.2.51,rocky9,web\nw
 
 
 def test_a_pasted_file_is_planned_and_then_carried_out(browser: Browser, fleet: World) -> None:
-    answer = browser.post("/machines/import", text=CSV)
+    answer = browser.post("/machines:import", text=CSV)
     plan = browser.follow(answer)
     assert "1 to add" in plan.main and "2 to change" in plan.main
     assert [each.get_text(" ", strip=True) for each in plan.soup.select(".changes tbody tr")] == [
@@ -358,7 +358,7 @@ def test_a_pasted_file_is_planned_and_then_carried_out(browser: Browser, fleet: 
 
 def test_a_refused_file_says_each_line_and_can_be_mended_where_it_stands(browser: Browser, fleet: World) -> None:
     text = CSV + "bad1,52:54:00:zz:00:01,,,\nweb07,,,nosuch,\n"
-    page = browser.post("/machines/import", text=text, form="csv", flag_missing="netbox/")
+    page = browser.post("/machines:import", text=text, form="csv", flag_missing="netbox/")
     assert page.status == 409
     assert "2 of 5 machines cannot be as the file says" in page.main
     rows = [row.get_text(" ", strip=True) for row in page.soup.select("#refused tbody tr")]
@@ -373,7 +373,7 @@ def test_an_uploaded_file_is_read_by_its_suffix_and_put_into_the_form_to_be_mend
     browser: Browser, fleet: World
 ) -> None:
     def send(name: str, text: str) -> Shown:
-        return browser.post("/machines/import", file=(io.BytesIO(text.encode()), name), text="", form="")
+        return browser.post("/machines:import", file=(io.BytesIO(text.encode()), name), text="", form="")
 
     assert browser.follow(send("m.yaml", "- name: web05\n  profile: debian12\n")).main.count("1 to change") == 1
     assert "1 to change" in browser.follow(send("m.json", '[{"name": "web05", "profile": "debian12"}]')).main
@@ -390,26 +390,26 @@ def test_an_uploaded_file_is_read_by_its_suffix_and_put_into_the_form_to_be_mend
     [("", "there is nothing in it"), ("- a: [", "broken YAML"), ("[1", "broken JSON"), ("[]", "no machines in it")],
 )
 def test_what_cannot_be_read_is_said_beside_the_text(browser: Browser, site: Site, text: str, told: str) -> None:
-    page = browser.post("/machines/import", text=text)
+    page = browser.post("/machines:import", text=text)
     assert page.status == 400
     assert told in page.one(".field.wrong").get_text()
     assert page.fields()["text"] == text
 
 
 def test_a_plan_that_the_world_outran_is_refused_and_nothing_changed(browser: Browser, fleet: World) -> None:
-    place = browser.post("/machines/import", text=CSV).place
+    place = browser.post("/machines:import", text=CSV).place
     machines.edit(fleet.site, fleet.actor, "web05", {"profile": "debian12"})
     page = browser.post(place, back="/machines?tag=even", reason="kept")
     assert page.status == 412
     assert "the world changed since this plan was made" in page.main and "web05" in page.main
     assert page.fields("form[data-busy]")["reason"] == "kept"
     assert machines.show(fleet.site, "web06")["profile"] == "rocky9"
-    assert browser.get("/machines/bulk/plans/nosuch").status == 404
+    assert browser.get("/machines:plans/nosuch").status == 404
 
 
 def test_machines_that_the_file_does_not_have_are_named(browser: Browser, fleet: World) -> None:
     machines.edit(fleet.site, fleet.actor, "web09", {"inventory": "netbox/9"})
-    plan = browser.follow(browser.post("/machines/import", text=CSV, flag_missing="netbox/"))
+    plan = browser.follow(browser.post("/machines:import", text=CSV, flag_missing="netbox/"))
     assert "Not in the file" in plan.main and "web09" in plan.links()
 
 
@@ -417,7 +417,7 @@ def test_a_file_of_a_megabyte_is_taken(browser: Browser, site: Site) -> None:
     rows = [f"n{number:05},02:00:00:00:{number >> 8:02x}:{number & 255:02x},{'d' * 900}" for number in range(1200)]
     text = "name,mac,description\n" + "\n".join(rows)
     assert len(text) > 1_000_000
-    assert "1,200 machines" in browser.follow(browser.post("/machines/import", text=text)).main
+    assert "1,200 machines" in browser.follow(browser.post("/machines:import", text=text)).main
 
 
 def test_a_machine_without_a_mac_waits_for_it(browser: Browser, world: World) -> None:

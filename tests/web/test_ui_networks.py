@@ -84,13 +84,13 @@ def test_the_next_free_address_is_a_click_away(browser: Browser, world: World) -
     for shown in (whole, part):
         assert "The next free address is 127.0.2.1" in shown.text
     assert "<html" not in part.body
-    assert "/machines/add?ip=127.0.2.1&subnet=lab" in whole.links().values()
+    assert "/machines:add?ip=127.0.2.1&subnet=lab" in whole.links().values()
 
 
 def test_adding_a_subnet_keeps_what_was_typed_when_it_is_refused(browser: Browser) -> None:
     empty = browser.get("/networks")
-    assert "No subnets yet" in empty.main and "/networks/add" in empty.links().values()
-    typed = browser.get("/networks/add").fields() | {
+    assert "No subnets yet" in empty.main and "/networks:add" in empty.links().values()
+    typed = browser.get("/networks:add").fields() | {
         "name": "lab",
         "cidr": "10.0.2.0/24",
         "gateway": "10.9.9.1",
@@ -98,14 +98,14 @@ def test_adding_a_subnet_keeps_what_was_typed_when_it_is_refused(browser: Browse
         "parameters": "timezone: UTC\n",
         "reason": "a new rack",
     }
-    refused = browser.post("/networks/add", **typed)
+    refused = browser.post("/networks:add", **typed)
     assert refused.status == 400 and "the gateway 10.9.9.1 is not in 10.0.2.0/24" in refused.main
     kept = refused.fields()
     assert {name: kept[name].strip() for name in typed if name != "csrf_token"} == {
         name: str(value).strip() for name, value in typed.items() if name != "csrf_token"
     }
     assert refused.one("#f-gateway")["aria-invalid"] == "true"
-    done = browser.post("/networks/add", **kept | {"gateway": "10.0.2.1"})
+    done = browser.post("/networks:add", **kept | {"gateway": "10.0.2.1"})
     assert done.place == "/networks/lab"
     assert "Subnet lab is added." in browser.follow(done).main
     made = subnets.show(browser.site, "lab")
@@ -125,6 +125,18 @@ def test_a_stale_change_shows_the_other_one_and_loses_nothing(browser: Browser, 
     assert again["domain"] == "mine.example"
     assert browser.post("/networks/lab/edit", **again).status == 303
     assert subnets.show(world.site, "lab")["domain"] == "mine.example"
+
+
+def test_a_stale_change_merges_what_nobody_typed_in(browser: Browser, world: World) -> None:
+    world.subnet(parameters={"rack": "a"})
+    mine = browser.get("/networks/lab/edit").fields() | {"domain": "mine.example"}
+    subnets.edit(world.site, Actor("joe", "cli"), "lab", {"parameters": {"rack": "b"}, "dns": ["127.0.2.2"]})
+    refused = browser.post("/networks/lab/edit", **mine)
+    assert refused.status == 412
+    assert "Nothing that you changed was changed by them" in refused.main
+    assert browser.post("/networks/lab/edit", **refused.fields()).status == 303
+    after = subnets.show(world.site, "lab")
+    assert (after["domain"], after["parameters"], after["dns"]) == ("mine.example", {"rack": "b"}, ["127.0.2.2"])
 
 
 def test_parameters_that_the_form_leaves_out_are_removed(browser: Browser, world: World) -> None:
@@ -187,3 +199,49 @@ def test_many_subnets_have_pages_and_a_search(browser: Browser, world: World) ->
     assert [each.get_text().strip() for each in found.soup.select("tbody th")] == ["net07"]
     assert "No subnet matches" in browser.get("/networks?q=nothing").main
     assert len(browser.get("/networks?format=csv").body.splitlines()) == 61
+
+
+def external(world: World) -> None:
+    world.subnet(dhcp="external", gateway="127.0.2.1", boot_url="http://127.0.2.5:8080")
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        ("isc", ["subnet 127.0.2.0 netmask 255.255.255.0 {", "fixed-address 127.0.2.11"]),
+        ("kea", ['"subnet": "127.0.2.0/24"', '"ip-address": "127.0.2.11"']),
+        ("dnsmasq", ["dhcp-boot=tag:net-127.0.2.0-24,tag:ipxe,", "dhcp-host=52:54:00:12:34:56"]),
+        ("windows", ["Add-DhcpServerv4Scope -Name 'lab'", "-IPAddress 127.0.2.11"]),
+    ],
+)
+def test_what_another_dhcp_server_needs_stands_on_the_page(
+    browser: Browser, world: World, server: str, words: list[str]
+) -> None:
+    external(world)
+    world.machine(profile=None)
+    page = browser.get("/networks/lab")
+    assert page.status == 200
+    assert "fixed-address 127.0.2.11" in page.one("#otherdhcp pre").get_text(), "the first server's at once"
+    place = str(page.one(f"#dhcp-{server}")["href"])
+    for shown in (browser.get(place), browser.get(place, fragment=True)):
+        text = shown.one("#otherdhcp pre").get_text()
+        assert [word for word in [*words, "http://127.0.2.5:8080/boot/ipxe"] if word not in text] == []
+    file = browser.get(str(browser.get(place).one("#otherdhcp a[download]")["href"]))
+    assert "attachment" in file.headers["Content-Disposition"]
+    assert file.body.strip() == text.strip()
+    without = browser.get(str(browser.get(place).one("#dhcp-reservations")["href"]))
+    assert "127.0.2.11" not in without.one("#otherdhcp pre").get_text()
+    assert "127.0.2.0" in without.one("#otherdhcp pre").get_text()
+
+
+def test_where_dhcp_is_ours_nothing_is_to_be_pasted(browser: Browser, world: World) -> None:
+    world.subnet(dhcp="authoritative", boot_url="http://127.0.2.5:8080")
+    assert not browser.get("/networks/lab").soup.select("#otherdhcp")
+    assert browser.get("/networks/lab/dhcp").status == 404
+    assert browser.get("/networks/nosuch/dhcp").status == 404
+
+
+def test_a_dhcp_server_that_we_know_nothing_of_is_refused(browser: Browser, world: World) -> None:
+    external(world)
+    refused = browser.get("/networks/lab/dhcp?server=bootpd")
+    assert refused.status == 400 and "one of isc, kea, dnsmasq, windows" in refused.main

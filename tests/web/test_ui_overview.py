@@ -32,6 +32,13 @@ def part(shown: Shown, name: str) -> str:
     return " ".join(shown.one(f"#{name}").get_text(" ").split())
 
 
+def stopped(shown: Shown) -> Shown:
+    """The same without what counts on by itself."""
+    for clock in shown.soup.select("time[data-running], time[data-ago]"):
+        clock.string = "a while"
+    return shown
+
+
 def test_a_new_installation_shows_what_to_do_first(browser: Browser, world: World) -> None:
     page = browser.get("/")
     steps = page.soup.select(".first-steps > li")
@@ -43,7 +50,7 @@ def test_a_new_installation_shows_what_to_do_first(browser: Browser, world: Worl
         "Build it",
     ]
     assert not page.soup.select("table"), "no empty tables"
-    assert {"/networks", "/distros", "/rack", "/machines/add", "/profiles"} <= set(page.links().values())
+    assert {"/networks", "/distros", "/rack", "/machines:add", "/profiles"} <= set(page.links().values())
     world.ready()
     done = [each.h3.get_text() for each in browser.get("/").soup.select(".first-steps > .done") if each.h3]
     assert done == [
@@ -229,7 +236,7 @@ def test_every_live_part_fetches_the_same_that_the_page_shows(browser: Browser, 
         section = page.one(f"#{name}")
         again = browser.get(str(section["hx-get"]), fragment=True)
         assert again.one(f"#{name}")["hx-get"] == section["hx-get"]
-        assert part(again, name) == part(page, name)
+        assert part(stopped(again), name) == part(stopped(page), name)
         assert all(each.get("id") for each in again.soup.select("a[class], pre")), "focus is kept by id"
     ids = [each["id"] for each in page.soup.select("[id]")]
     assert len(ids) == len(set(ids))

@@ -182,7 +182,7 @@ def test_an_error_stands_beside_its_field_and_all_that_was_typed_stays(site: Sit
     for field, typed, said in (
         ("parameters", "motd: [open", "line 1: broken YAML"),
         ("parameters", "Motd: x", "is not a parameter's name"),
-        ("parameters", "just words", "not a mapping"),
+        ("parameters", "just words", "not names with values"),
         ("distro", "os=rocky version", "names no distro"),
         ("kernel_options", "two\x07words", "kernel option"),
         ("handoff", "tool: nosuch", "there is no handoff tool"),
@@ -275,6 +275,54 @@ def test_a_412_keeps_what_was_typed_and_shows_the_other_side(site: Site, world: 
     assert (after["description"], after["parameters"]) == ("Grace's words", {"motd": "mine"})
 
 
+def test_a_412_merges_fields_that_nobody_typed_in_and_says_whose_each_is(site: Site, world: World) -> None:
+    tiny(world)
+    browser = Browser(site)
+    page = browser.get(EDIT)
+    other = ACTOR.__class__(who="grace", origin="tests", request="t")
+    profiles.edit(site, other, "tiny", {"description": "Grace's words", "parameters": {"motd": "grace"}})
+    answer = browser.post(EDIT, **sent(page, "review", parameters="motd: mine", kernel_options="quiet"))
+    assert answer.status == 412
+    rows = {row.select_one("th").get_text(): row.get_text(" ") for row in answer.soup.select(".theirs tbody tr")}  # type: ignore[union-attr]
+    assert "Grace's words" in rows["description"] and "grace" in rows["parameters/motd"]
+    assert "You did not touch description : what they wrote is in the form." in answer.main
+    assert "Both of you changed parameters :" in answer.main
+    again = answer.fields("#edit")
+    assert (again["description"], again["parameters"].strip(), again["kernel_options"].strip()) == (
+        "Grace's words",
+        "motd: mine",
+        "quiet",
+    )
+    review = browser.post(EDIT, **sent(answer, "review"))
+    assert browser.post(EDIT, **sent(review, "save")).status == 303
+    after = profiles.show(site, "tiny")
+    assert (after["description"], after["parameters"], after["kernel_options"]) == (
+        "Grace's words",
+        {"motd": "mine"},
+        ["quiet"],
+    )
+
+
+def test_a_412_of_yaml_puts_both_texts_together_where_they_do_not_meet(site: Site, world: World) -> None:
+    tiny(world)
+    profiles.edit(site, ACTOR, "tiny", {"description": "tiny machines", "kernel_options": ["quiet"]})
+    browser = Browser(site)
+    page = browser.get(f"{EDIT}?as=yaml")
+    profiles.edit(site, ACTOR, "tiny", {"description": "Grace's words"})
+    mine = page.one("#f-yaml").get_text().lstrip().replace("motd: hi", "motd: mine")
+    answer = browser.post(EDIT, **sent(page, "review", yaml=mine))
+    assert answer.status == 412
+    assert answer.one("#f-yaml").get_text().strip() == mine.strip(), "nothing is put into a text by itself"
+    both = browser.post(EDIT, **sent(answer, "together"))
+    assert both.status == 200
+    text = both.one("#f-yaml").get_text()
+    assert "Grace's words" in text and "motd: mine" in text
+    review = browser.post(EDIT, **sent(both, "review"))
+    assert browser.post(EDIT, **sent(review, "save")).status == 303
+    after = profiles.show(site, "tiny")
+    assert (after["description"], after["parameters"]) == ("Grace's words", {"motd": "mine"})
+
+
 def test_a_412_between_review_and_save_saves_nothing(site: Site, world: World) -> None:
     tiny(world)
     browser = Browser(site)
@@ -294,9 +342,9 @@ def test_what_was_typed_outlives_the_profile(site: Site, world: World) -> None:
     assert answer.status == 404
     assert "saving adds it again" in answer.main
     assert answer.one("#f-description")["value"] == "precious"
-    assert answer.one("form#edit")["action"] == "/profiles/add"
-    review = browser.post("/profiles/add", **sent(answer, "review"))
-    assert browser.post("/profiles/add", **sent(review, "save")).status == 303
+    assert answer.one("form#edit")["action"] == "/profiles:add"
+    review = browser.post("/profiles:add", **sent(answer, "review"))
+    assert browser.post("/profiles:add", **sent(review, "save")).status == 303
     assert profiles.show(site, "tiny")["description"] == "precious"
 
 
@@ -333,8 +381,8 @@ def test_a_removed_profile_is_added_again_from_its_history(site: Site, world: Wo
     assert "removed, “not needed”" in history.main
     added = min(each["id"] for each in records.page(site, object="profile/tiny")["items"])
     page = browser.get(browser.get(f"/profiles/tiny/history/{added}").links()["Add it again"])
-    review = browser.post("/profiles/add", **sent(page, "review"))
-    assert browser.post("/profiles/add", **sent(review, "save")).status == 303
+    review = browser.post("/profiles:add", **sent(page, "review"))
+    assert browser.post("/profiles:add", **sent(review, "save")).status == 303
     assert profiles.show(site, "tiny")["parameters"] == {"motd": "hi"}
     assert browser.get("/profiles/tiny/history/1").status == 404
 
@@ -342,17 +390,17 @@ def test_a_removed_profile_is_added_again_from_its_history(site: Site, world: Wo
 def test_adding_one_below_another(site: Site, world: World) -> None:
     tiny(world)
     browser = Browser(site)
-    page = browser.get("/profiles/add?parent=tiny")
+    page = browser.get("/profiles:add?parent=tiny")
     assert page.one("#f-parent option[selected]")["value"] == "tiny"
     assert "inherited: script/tiny.sh.j2" in page.main
-    bad = browser.post("/profiles/add", **sent(page, "review", name="Not a name"))
+    bad = browser.post("/profiles:add", **sent(page, "review", name="Not a name"))
     assert bad.status == 400
     assert bad.one("#f-name")["aria-invalid"] == "true"
     assert bad.one("#f-name")["value"] == "Not a name"
-    taken = browser.post("/profiles/add", **sent(page, "review", name="rocky9"))
+    taken = browser.post("/profiles:add", **sent(page, "review", name="rocky9"))
     assert taken.status == 409
-    review = browser.post("/profiles/add", **sent(page, "review", name="child", description="x"))
-    added = browser.post("/profiles/add", **sent(review, "save"))
+    review = browser.post("/profiles:add", **sent(page, "review", name="child", description="x"))
+    added = browser.post("/profiles:add", **sent(review, "save"))
     assert added.place == "/profiles/child"
     assert profiles.show(site, "child")["parent"] == "tiny"
 
@@ -383,7 +431,7 @@ def test_whoever_may_not_change_profiles_is_offered_nothing_and_refused(site: Si
         assert page.status == 200
         assert not {"Edit", "Add a profile", "Add a profile below it", "Add one"} & page.links().keys()
         assert not page.soup.select("main form[method=post]")
-    for path in (EDIT, "/profiles/add"):
+    for path in (EDIT, "/profiles:add"):
         assert browser.get(path).status == 403
         assert browser.post(path, action="review").status == 403
     assert browser.post("/profiles/tiny/remove").status == 403

@@ -78,13 +78,13 @@ def test_the_documentation_is_there_without_a_network(browser: Browser) -> None:
 
 
 def test_a_user_is_added_with_a_password_that_is_shown_once(browser: Browser) -> None:
-    form = browser.get("/users/add").fields() | {"name": "jane", "role": "operator"}
-    shown = browser.post("/users/add", **form)
+    form = browser.get("/users:add").fields() | {"name": "jane", "role": "operator"}
+    shown = browser.post("/users:add", **form)
     secret = shown.one("#secret").get_text()
     assert shown.status == 200 and shown.headers["Cache-Control"] == "no-store"
     assert Browser(browser.site, role="").post("/login", user="jane", password=secret).status == 303
     assert "jane" in browser.get("/users").main
-    refused = browser.post("/users/add", **form)
+    refused = browser.post("/users:add", **form)
     assert refused.status == 409 and refused.fields()["name"] == "jane"
 
 
@@ -104,6 +104,26 @@ def test_a_user_is_changed_and_the_last_administrator_stays(browser: Browser) ->
     assert answer.status == 409 and "last administrator" in answer.main
 
 
+def test_two_change_a_user_or_a_webhook_and_fields_that_one_left_alone_are_the_others(browser: Browser) -> None:
+    people.add(browser.site, ACTOR, "jane", {"role": "viewer", "password": PASSWORD})
+    form = browser.get("/users/jane").fields("main form")
+    people.edit(browser.site, ACTOR, "jane", {"role": "author"})
+    stale = browser.post("/users/jane/edit", **form | {"expires_at": "2030-12-31"})
+    assert stale.status == 412 and "You did not touch role" in stale.one(".notice.error").get_text()
+    kept = stale.fields("main form")
+    assert (kept["role"], kept["expires_at"]) == ("author", "2030-12-31")
+    assert browser.post("/users/jane/edit", **kept).place == "/users/jane"
+    found = people.show(browser.site, "jane")
+    assert (found["role"], found["expires_at"][:10]) == ("author", "2030-12-31")
+    webhooks.add(browser.site, ACTOR, "chat", {"url": "https://chat.example.com/hook", "description": "ours"})
+    form = browser.get("/webhooks/chat").fields("main form")
+    webhooks.edit(browser.site, ACTOR, "chat", {"events": ["build.failed"], "description": "theirs"})
+    stale = browser.post("/webhooks/chat/edit", **form | {"description": "mine"})
+    assert stale.status == 412 and "Both of you changed description" in stale.one(".notice.error").get_text()
+    kept = stale.fields("main form")
+    assert (kept["events"], kept["description"], kept["enabled"]) == ("build.failed", "mine", "on")
+
+
 def test_a_new_password_ends_logins(browser: Browser) -> None:
     other = Browser(browser.site, role="viewer")
     shown = browser.post("/users/a-viewer/password")
@@ -117,22 +137,22 @@ def test_a_new_password_ends_logins(browser: Browser) -> None:
 
 def test_a_token_is_made_shown_once_and_revoked(browser: Browser) -> None:
     assert "No tokens yet" in browser.get("/tokens").main
-    form = browser.get("/tokens/add").fields() | {"name": "inventory", "role": "operator", "scope": ["machines"]}
-    shown = browser.post("/tokens/add", **form)
+    form = browser.get("/tokens:add").fields() | {"name": "inventory", "role": "operator", "scope": ["machines"]}
+    shown = browser.post("/tokens:add", **form)
     text = shown.one("#secret").get_text()
     assert tokens.authenticate(browser.site, text, "192.0.2.1").scope == ("machines",)
     listed = browser.get("/tokens")
     assert "inventory" in listed.main and text not in listed.body
     assert browser.post("/tokens/inventory/revoke").place == "/tokens"
     assert tokens.show(browser.site, "inventory")["state"] == "revoked"
-    refused = browser.post("/tokens/add", **form | {"name": "x", "days": "many"})
+    refused = browser.post("/tokens:add", **form | {"name": "x", "days": "many"})
     assert refused.status == 400 and refused.fields()["scope"] == "machines"
 
 
 def test_a_webhook_is_added_changed_and_removed(browser: Browser) -> None:
     assert "No webhooks yet" in browser.get("/webhooks").main
-    form = browser.get("/webhooks/add").fields() | {"name": "chat", "url": "https://chat.example.com/hook"}
-    shown = browser.post("/webhooks/add", **form | {"events": "build.failed build.configured"})
+    form = browser.get("/webhooks:add").fields() | {"name": "chat", "url": "https://chat.example.com/hook"}
+    shown = browser.post("/webhooks:add", **form | {"events": "build.failed build.configured"})
     assert len(shown.one("#secret").get_text()) > 20
     assert webhooks.show(browser.site, "chat")["events"] == ["build.configured", "build.failed"] or set(
         webhooks.show(browser.site, "chat")["events"]
@@ -141,7 +161,7 @@ def test_a_webhook_is_added_changed_and_removed(browser: Browser) -> None:
     form.pop("enabled")
     assert browser.post("/webhooks/chat/edit", **form).place == "/webhooks/chat"
     assert webhooks.show(browser.site, "chat")["enabled"] is False
-    refused = browser.post("/webhooks/add", **form | {"name": "bad", "url": "file:///etc/passwd"})
+    refused = browser.post("/webhooks:add", **form | {"name": "bad", "url": "file:///etc/passwd"})
     assert refused.status == 400 and refused.fields()["url"] == "file:///etc/passwd"
     assert browser.post("/webhooks/chat/remove").place == "/webhooks"
 

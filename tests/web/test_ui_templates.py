@@ -173,6 +173,35 @@ def test_a_412_keeps_the_text_and_shows_the_other_side(site: Site, world: World)
     assert templates.show(site, TINY)["text"] == mine
 
 
+def test_a_412_puts_both_texts_together_where_they_do_not_meet(site: Site, world: World) -> None:
+    tiny(world)
+    browser = Browser(site)
+    page = browser.get(EDIT)
+    templates.edit(site, ACTOR, TINY, TEXT + "echo grace\n")
+    first, rest = TEXT.split("\n", 1)
+    mine = f"{first}\n# mine\n{rest}"
+    answer = browser.post(EDIT, **sent(page, "review", text=mine))
+    assert answer.status == 412
+    assert typed_in(answer) == mine
+    both = browser.post(EDIT, **sent(answer, "together"))
+    assert both.status == 200
+    assert typed_in(both) == mine + "echo grace\n"
+    assert templates.show(site, TINY)["text"] == TEXT + "echo grace\n", "nothing is saved by that"
+    review = browser.post(EDIT, **sent(both, "review"))
+    assert browser.post(EDIT, **sent(review, "save")).status == 303
+    assert templates.show(site, TINY)["text"] == mine + "echo grace\n"
+
+
+def test_a_412_in_the_same_lines_is_for_hands(site: Site, world: World) -> None:
+    tiny(world)
+    browser = Browser(site)
+    page = browser.get(EDIT)
+    templates.edit(site, ACTOR, TINY, TEXT + "echo grace\n")
+    answer = browser.post(EDIT, **sent(page, "review", text=TEXT + "echo mine\n"))
+    assert "take over by hand" in answer.main
+    assert not answer.soup.select("button[value=together]")
+
+
 def test_what_was_typed_outlives_the_template(site: Site, world: World) -> None:
     tiny(world, machines=0)
     browser = Browser(site)
@@ -182,7 +211,7 @@ def test_what_was_typed_outlives_the_template(site: Site, world: World) -> None:
     answer = browser.post(EDIT, **sent(page, "review", text="precious\n"))
     assert answer.status == 404
     assert typed_in(answer) == "precious\n"
-    assert answer.one("form#edit")["action"] == "/templates/add"
+    assert answer.one("form#edit")["action"] == "/templates:add"
     assert (answer.fields("#edit")["kind"], answer.fields("#edit")["name"]) == ("script", "tiny.sh.j2")
 
 
@@ -208,18 +237,18 @@ def test_an_old_revision_is_looked_at_and_restored(site: Site, world: World) -> 
 def test_adding_extending_and_copying(site: Site, world: World) -> None:
     tiny(world, machines=0)
     browser = Browser(site)
-    copy = browser.get(f"/templates/add?copy={TINY}")
+    copy = browser.get(f"/templates:add?copy={TINY}")
     assert typed_in(copy) == TEXT
     assert copy.one("#f-kind option[selected]")["value"] == "script"
-    bad = browser.post("/templates/add", **sent(copy, "review", name="No name"))
+    bad = browser.post("/templates:add", **sent(copy, "review", name="No name"))
     assert bad.status == 400
     assert bad.one("#f-name")["aria-invalid"] == "true"
     assert typed_in(bad) == TEXT
-    extended = browser.get("/templates/add?extend=kickstart/el9.ks.j2")
+    extended = browser.get("/templates:add?extend=kickstart/el9.ks.j2")
     assert typed_in(extended).startswith('{% extends "kickstart/el9.ks.j2" %}')
     assert "{% block post %}" in typed_in(extended)
-    review = browser.post("/templates/add", **sent(copy, "review", name="own.sh.j2"))
-    added = browser.post("/templates/add", **sent(review, "save", reason="ours"))
+    review = browser.post("/templates:add", **sent(copy, "review", name="own.sh.j2"))
+    added = browser.post("/templates:add", **sent(review, "save", reason="ours"))
     assert added.place == "/templates/script/own.sh.j2"
     assert templates.show(site, "script/own.sh.j2")["text"] == TEXT
 
@@ -249,7 +278,7 @@ def test_whoever_may_not_change_templates_is_offered_nothing_and_refused(site: S
         assert page.status == 200
         assert not {"Edit", "Add a template", "Extend it", "Copy it"} & page.links().keys()
         assert not page.soup.select("main form[method=post]")
-    for path in (f"{place}/edit", "/templates/add"):
+    for path in (f"{place}/edit", "/templates:add"):
         assert browser.get(path).status == 403
         assert browser.post(path, action="save").status == 403
 

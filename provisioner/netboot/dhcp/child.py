@@ -20,9 +20,10 @@ from typing import Protocol
 import structlog
 
 from provisioner.core.dhcp import DhcpPlan, Served, interfaces_for, served
+from provisioner.core.dhcpservers.dnsmasq import host_lines
 from provisioner.errors import ProvisionerError, Unavailable
 from provisioner.netboot.dhcp.checker import check_file
-from provisioner.netboot.dhcp.dnsmasq import Paths, host_lines, main_config
+from provisioner.netboot.dhcp.dnsmasq import Paths, main_config
 from provisioner.netboot.dhcp.files import write_whole
 from provisioner.netboot.dhcp.host import daemon_user, interface_addresses
 from provisioner.netboot.dhcp.leases import drop_leases, stale_in

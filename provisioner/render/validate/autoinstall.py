@@ -16,6 +16,8 @@ _NOT_THERE = (
     "not validated by cloud-init: install its package on this server, after `touch /etc/cloud/cloud-init.disabled`, "
     "so that it does nothing else there"
 )
+# What follows the problems, by the version of cloud-init (22.4, 25.1).
+_AFTERWARDS = re.compile("Cloud config schema deprecations:|Error: Invalid schema:")
 _NETPLAN = re.compile(r"<<-?\s*(['\"]?)NETPLAN\1\s*$")
 
 
@@ -115,7 +117,7 @@ def _cloud_init(marked: Marked, section: Mapping[str, Any]) -> Iterator[Finding]
 def _schema_errors(marked: Marked, told: Mapping[str, Any], inner: Any, output: str) -> Iterator[Finding]:
     said = " ".join(output.split())
     _, found, problems = said.partition("schema errors:")
-    problems = problems.partition("Cloud config schema deprecations:")[0]
+    problems = _AFTERWARDS.split(problems)[0]
     keys = "|".join(re.escape(str(key)) for key in told) or "$^"
     parts = re.split(rf"(?:^|, )(?=(?:{keys})[.\w]*: )", problems.strip()) if found else []
     seen = set()

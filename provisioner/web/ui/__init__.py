@@ -28,8 +28,10 @@ from provisioner.web.ui import (
     machineacts,
     machineedit,
     machines,
+    mediaedit,
     networks,
     onebuild,
+    otherdhcp,
     overview,
     people,
     plans,
@@ -41,6 +43,8 @@ from provisioner.web.ui import (
     shell,
     templateedit,
     templates,
+    underway,
+    webhooks,
 )
 from provisioner.web.ui.pages import Page, Visit, nobody, path
 
@@ -64,13 +68,17 @@ _MODULES = (
     templateedit,
     distros,
     images,
+    mediaedit,
     networks,
+    otherdhcp,
     records,
     people,
+    webhooks,
     settings,
     help,
     login,
     live,
+    underway,
 )
 
 

@@ -2,17 +2,16 @@
 
 import json
 import shlex
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from flask import Response
 
-from provisioner.core import content
 from provisioner.core.fields import MOST_INTERFACES
-from provisioner.errors import InvalidInput, MalformedContent, ProvisionerError
+from provisioner.errors import ProvisionerError
 from provisioner.services import interfaces, rows, selection
 from provisioner.services.interfaces import InterfaceInput
+from provisioner.web.ui import forms
 from provisioner.web.ui.pages import Pages, Visit, path
 
 pages = Pages()
@@ -22,7 +21,7 @@ _AS_SENT = {"nic": "name"}
 Typed = dict[str, Any]
 
 
-@pages.get("/machines/add", "machines", verb="write")
+@pages.get("/machines:add", "machines", verb="write")
 def ask(visit: Visit) -> Response:
     """The form; what the address says is filled in, so that a machine that was seen is one click away."""
     typed: Typed = {key: visit.arg(key) for key in ("name", "profile", "tags", "parameters", *_PLAIN)}
@@ -30,7 +29,7 @@ def ask(visit: Visit) -> Response:
     return _form(visit, typed | {"protected": False, "ready": False, "reason": ""})
 
 
-@pages.post("/machines/add", "machines")
+@pages.post("/machines:add", "machines")
 def add(visit: Visit) -> Response:
     """Add what was typed; or one more line for an interface; or show what would be added."""
     typed = _typed(visit)
@@ -52,7 +51,7 @@ def add(visit: Visit) -> Response:
         return visit.redirect("/machines?sort=-created_at", said)
     waits = " It waits switched on: start its build, and it begins within a minute."
     said = f"{first} is added.{waits if added[0]['state'] == 'discovered' else ''}"
-    return visit.redirect(path("machines", first), said, href="/machines/add", link="Add another")
+    return visit.redirect(path("machines", first), said, href="/machines:add", link="Add another")
 
 
 def _form(
@@ -85,33 +84,13 @@ def _read(typed: Typed) -> tuple[list[InterfaceInput], dict[str, Any]]:
     given = [{_AS_SENT.get(key, key): text or None for key, text in nic.items()} for nic in typed["nics"]]
     fields: dict[str, Any] = {key: typed[key] for key in _PLAIN if typed[key]}
     fields["profile"] = typed["profile"] or None
-    fields["tags"] = typed["tags"].replace(",", " ").split()
-    fields["parameters"] = parameters(typed["parameters"])
+    fields["tags"] = forms.words(typed["tags"])
+    fields["parameters"] = forms.parameters(typed["parameters"])
     if typed["protected"]:
         fields["protected"] = True
     if typed["ready"]:
         fields["ready"] = True
     return interfaces.parse([each for each in given if any(each.values())]), fields
-
-
-def parameters(text: str) -> dict[str, Any]:
-    """Parameters that somebody typed as YAML, ``name: value`` a line. Raises InvalidInput that names the field."""
-    if not text.strip():
-        return {}
-    try:
-        found = content.load_yaml(text, "parameters")
-    except MalformedContent as error:
-        line = error.where.rpartition(":")[2]
-        raise MalformedContent(
-            f"{error.message}, in line {line}" if line.isdigit() else error.message,
-            where="/parameters",
-            hint="mend it there; a text with a colon, a bracket or a dash at its beginning stands in quotes",
-        ) from error
-    if not isinstance(found, Mapping):
-        raise InvalidInput(
-            "parameters are names with values", where="/parameters", hint="write timezone: Europe/Berlin, one a line"
-        )
-    return dict(found)
 
 
 def _place(where: str) -> str:
@@ -131,7 +110,7 @@ def _same(typed: Typed) -> dict[str, str]:
         cli.append("--interface " + shlex.quote(",".join(f"{key}={value}" for key, value in sent.items())))
         body.append(sent)
     cli += [f"--profile {shlex.quote(typed['profile'])}"] if typed["profile"] else []
-    cli += [f"--tag {shlex.quote(tag)}" for tag in typed["tags"].replace(",", " ").split()]
+    cli += [f"--tag {shlex.quote(tag)}" for tag in forms.words(typed["tags"])]
     plain: dict[str, Any] = {"name": name, "interfaces": body}
     plain |= {"profile": typed["profile"]} if typed["profile"] else {}
     row = ":row" if "[" in name else ""

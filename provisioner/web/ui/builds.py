@@ -44,14 +44,14 @@ def show(visit: Visit) -> Response:
 def _page(visit: Visit, filters: dict[str, str]) -> dict[str, Any]:
     cursor = visit.arg("cursor")
     try:
-        found = listing.page(visit.site, "builds", limit=_PAGE, cursor=cursor or None, **filters)
+        found = listing.page(visit.site, "builds", limit=_PAGE, cursor=cursor or None, both=True, **filters)
     except NotFound:
-        found = {"items": [], "next": None}  # a machine that was never built, or that there is not
+        found = {"items": [], "next": None, "previous": None}  # a machine that was never built, or that there is not
     shown = {each["id"]: each for each in overview.told(visit.site, [each["id"] for each in found["items"]])}
     given = {name: value for name, value in filters.items() if value}
     return {
         "found": [shown.get(each["id"], each) for each in found["items"]],
-        "next": found["next"],
+        "page": found,
         "cursor": cursor,
         "counts": overview.counts(visit.site)["builds"],
         "filters": filters,

@@ -5,8 +5,8 @@ done is done to those that were shown. Changes of machines become a plan; builds
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from flask import Response
 
@@ -14,12 +14,14 @@ from provisioner.core.names import few, parameter_name
 from provisioner.errors import InvalidInput, ProvisionerError
 from provisioner.services import listing, selection
 from provisioner.services.selection import Chosen
-from provisioner.web.ui import adding, login
+from provisioner.services.underway import Counting
+from provisioner.web.ui import adding, forms, login
 from provisioner.web.ui.machines import conditions, filters_of
 from provisioner.web.ui.pages import Pages, Visit, path
 from provisioner.web.ui.plans import machines
 
 pages = Pages()
+Result: TypeAlias = tuple[str, dict[str, Any] | ProvisionerError]
 ACTIONS = {
     "profile": "Assign a profile",
     "parameter": "Set a parameter",
@@ -32,13 +34,13 @@ MOST_BY_EYE = 5
 _NEEDS = {"cancel": "builds", "build": "builds"}
 
 
-@pages.get("/machines/bulk", "machines", verb="write")
+@pages.get("/machines:bulk", "machines", verb="write")
 def paste(visit: Visit) -> Response:
     """Choose machines by pasting their names."""
     return _choose(visit, visit.arg("do"), visit.arg("names"))
 
 
-@pages.post("/machines/bulk", "machines")
+@pages.post("/machines:bulk", "machines")
 def chosen(visit: Visit) -> Response:
     """The page of one action, for the machines that were chosen."""
     action = visit.field("do")
@@ -51,7 +53,7 @@ def chosen(visit: Visit) -> Response:
         return _choose(visit, action, "\n".join(_names(visit)), error)
 
 
-@pages.post("/machines/bulk/profile", "machines")
+@pages.post("/machines:bulk/profile", "machines")
 def profile(visit: Visit) -> Response:
     """Plan a profile for each."""
     wanted = visit.field("profile").strip()
@@ -61,7 +63,7 @@ def profile(visit: Visit) -> Response:
     )
 
 
-@pages.post("/machines/bulk/parameter", "machines")
+@pages.post("/machines:bulk/parameter", "machines")
 def parameter(visit: Visit) -> Response:
     """Plan a parameter for each."""
 
@@ -78,12 +80,12 @@ def parameter(visit: Visit) -> Response:
     return _planned(visit, "parameter", make, ("parameter", "value", "remove"))
 
 
-@pages.post("/machines/bulk/tags", "machines")
+@pages.post("/machines:bulk/tags", "machines")
 def tags(visit: Visit) -> Response:
     """Plan tags more and less for each."""
 
     def make(found: Chosen) -> dict[str, Any]:
-        more, less = _words(visit.field("more")), _words(visit.field("less"))
+        more, less = forms.words(visit.field("more")), forms.words(visit.field("less"))
         if not more and not less:
             raise InvalidInput("there is no tag in it", where="more", hint="write at least one word in either field")
         return selection.plan_tags(visit.site, visit.actor, found, more, less)
@@ -91,20 +93,21 @@ def tags(visit: Visit) -> Response:
     return _planned(visit, "tags", make, ("more", "less"))
 
 
-@pages.post("/machines/bulk/build", "builds")
+@pages.post("/machines:bulk/build", "builds")
 def build(visit: Visit) -> Response:
     """Arm a build of each of those that were shown; the count is typed where they are many."""
     try:
         found = _chosen(visit)
         refuse_uncounted(visit.field("typed"), len(found.machines))
-        results = list(selection.build(visit.site, visit.actor, found.names))
+        with visit.noting() as noted:
+            results = list(_counted(selection.build(visit.site, visit.actor, found.names), len(found.names), noted))
     except ProvisionerError as error:
         return _again(visit, "build", error, ("typed", "reason"))
     said = "{} armed: boot {} from the network."
     return _done(visit, "build", results, lambda count: said.format(_are(count), "them" if count > 1 else "it"))
 
 
-@pages.post("/machines/bulk/cancel", "builds")
+@pages.post("/machines:bulk/cancel", "builds")
 def cancel(visit: Visit) -> Response:
     """Cancel the build of each."""
     try:
@@ -126,6 +129,14 @@ def refuse_uncounted(typed: str, count: int) -> None:
         )
 
 
+def _counted(results: Iterable[Result], total: int, noted: Counting | None) -> Iterator[Result]:
+    """The same, while the page that waits is told how many there are by now."""
+    for done, each in enumerate(results, 1):
+        if noted is not None:
+            noted("armed", done, total)
+        yield each
+
+
 def _planned(visit: Visit, action: str, make: Callable[[Chosen], dict[str, Any]], typed: Sequence[str]) -> Response:
     try:
         told = make(_chosen(visit))
@@ -135,13 +146,13 @@ def _planned(visit: Visit, action: str, make: Callable[[Chosen], dict[str, Any]]
         )
         return _again(visit, action, error, typed)
     back = login.local(visit.field("back") or "/machines")
-    return visit.redirect(f"{path('machines', 'bulk', 'plans', told['id'])}?back={adding.quoted(back)}")
+    return visit.redirect(f"{path('machines:plans', told['id'])}?back={adding.quoted(back)}")
 
 
 def _done(
     visit: Visit,
     action: str,
-    results: Sequence[tuple[str, dict[str, Any] | ProvisionerError]],
+    results: Sequence[Result],
     said: Callable[[int], str],
 ) -> Response:
     """Back to where one came from, with what happened; or, where something was refused, a page that says what."""
@@ -231,24 +242,11 @@ def _why_no_cancel(machine: Mapping[str, Any]) -> str:
     return "" if machine["build"] else "no build is under way"
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
-
-
 def _value(text: str) -> Any:
     """A parameter's value as it is typed: YAML, so that numbers, lists and true are what they look like."""
     if not text.strip():
         raise InvalidInput("there is no value", where="value", hint="write '' for an empty text, or take it away below")
-    try:
-        return adding.parameters(f"value: {text}")["value"] if "\n" not in text.strip() else _block(text)
-    except InvalidInput as error:
-        error.where = "value"
-        raise
-
-
-def _block(text: str) -> Any:
-    indented = "\n".join(f"  {line}" for line in text.strip("\n").split("\n"))
-    return adding.parameters(f"value:\n{indented}")["value"]
+    return forms.value(text, "value")
 
 
 def _are(count: int) -> str:

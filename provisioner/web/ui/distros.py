@@ -24,14 +24,14 @@ def listing(visit: Visit) -> Response:
     return media.listing(visit, DISTROS)
 
 
-@pages.get("/distros/add", "distros", verb="write")
+@pages.get("/distros:add", "distros", verb="write")
 def ask_new(visit: Visit) -> Response:
     """The form: a tree that says itself what it is, or kernel and initrd one by one."""
     fields = dict.fromkeys(_FIELDS, "") | {"os": visit.arg("os") if visit.arg("os") in FAMILIES else ""}
     return _form(visit, fields)
 
 
-@pages.post("/distros/add", "distros")
+@pages.post("/distros:add", "distros")
 def add(visit: Visit) -> Response:
     """Fetch it and register it."""
     fields = {name: visit.field(name).strip() for name in _FIELDS}
@@ -40,7 +40,9 @@ def add(visit: Visit) -> Response:
             _add_pieces(visit, fields)
         else:
             answers = Answers(fields["os"], fields["version"])
-            mediaimport.add_from_url(visit.site, visit.actor, fields["name"], media.url(visit, "url"), answers)
+            place = media.url(visit, "url")
+            with visit.noting() as noted:
+                mediaimport.add_from_url(visit.site, visit.actor, fields["name"], place, answers, noted)
     except ProvisionerError as error:
         return _form(visit, fields, error.status, error)
     users = mediaimport.fitting(visit.site, fields["name"])
@@ -53,7 +55,8 @@ def _add_pieces(visit: Visit, fields: Mapping[str, str]) -> None:
     urls = {role: media.url(visit, role) for role in ("kernel", "initrd")}
     urls |= {role: media.url(visit, role, needed=False) for role in ("tree", "iso", "rootfs")}
     given = DistroInput(fields["os"], fields["version"], **urls)
-    installables.add_distro(visit.site, visit.actor, fields["name"], given)
+    with visit.noting() as noted:
+        installables.add_distro(visit.site, visit.actor, fields["name"], given, media.fetched(noted))
 
 
 def _form(visit: Visit, fields: Mapping[str, str], status: int = 200, error: Any = None) -> Response:

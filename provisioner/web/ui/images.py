@@ -24,13 +24,13 @@ def listing(visit: Visit) -> Response:
     return media.listing(visit, IMAGES)
 
 
-@pages.get("/images/add", "images", verb="write")
+@pages.get("/images:add", "images", verb="write")
 def ask_new(visit: Visit) -> Response:
     """The form."""
     return _form(visit, dict.fromkeys(_FIELDS, "") | {"kind": "stem-cell", "format": "raw.gz"})
 
 
-@pages.post("/images/add", "images")
+@pages.post("/images:add", "images")
 def add(visit: Visit) -> Response:
     """Fetch the file and register it."""
     fields = {name: visit.field(name).strip() for name in _FIELDS}
@@ -43,7 +43,8 @@ def add(visit: Visit) -> Response:
             fields["format"],
             fields["root"][:128],
         )
-        installables.add_image(visit.site, visit.actor, fields["name"], given)
+        with visit.noting() as noted:
+            installables.add_image(visit.site, visit.actor, fields["name"], given, media.fetched(noted))
     except ProvisionerError as error:
         return _form(visit, fields, error.status, error)
     return visit.redirect(path("images", fields["name"]), f"The image {fields['name']} is added.")

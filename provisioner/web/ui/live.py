@@ -18,6 +18,8 @@ pages = Pages()
 MOST_STREAMS = 24
 """Each holds a thread of the admin plane for as long as it lasts; the API has as many of its own."""
 _POLL_SECONDS = 1.0
+_REST_SECONDS = 2.0
+"""In a storm something changes all the time: each open page fetches its parts once in so many, and sees the last."""
 _BEAT_SECONDS = 15.0
 _free = threading.BoundedSemaphore(MOST_STREAMS)
 
@@ -41,15 +43,18 @@ def stream(visit: Visit) -> Response:
 def _lines(visit: Visit, build: int | None, mark: str) -> Iterator[bytes]:
     yield b"retry: 3000\n\n"
     beat = time.monotonic()
+    told = beat - _REST_SECONDS
     while True:
         time.sleep(_POLL_SECONDS)
+        if time.monotonic() - told < _REST_SECONDS:
+            continue
         try:
             tokens.authenticate(visit.site, visit.bearer, visit.source)
             found = changes.mark(visit.site, build)
         except ProvisionerError:
             return  # the page comes back and is told in full
         if found != mark:
-            mark = found
+            mark, told = found, time.monotonic()
             yield b"event: changed\ndata: .\n\n"
         if time.monotonic() - beat > _BEAT_SECONDS:
             beat = time.monotonic()

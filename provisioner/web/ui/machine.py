@@ -7,8 +7,9 @@ from typing import Any
 from flask import Response
 
 from provisioner.core import timeline
-from provisioner.core.lifecycle import BuildState, MachineState
+from provisioner.core.lifecycle import BuildState, MachineState, phase_of
 from provisioner.core.names import template_kind
+from provisioner.core.waiting import waiting
 from provisioner.errors import NotFound, ProvisionerError
 from provisioner.services import arming, builds, explain, listing, machines, overview, records, resealing
 from provisioner.web.ui import csvout
@@ -111,19 +112,19 @@ def its_builds(visit: Visit, name: str) -> Response:
         if visit.arg("format") == "csv":
             rows = listing.every(visit.site, "builds", **asked)
             return csvout.answer(f"{machine['name']}-builds", _BUILD_COLUMNS, rows)
-        found = listing.page(visit.site, "builds", cursor=visit.arg("cursor") or None, limit=50, **asked)
+        found = listing.page(visit.site, "builds", cursor=visit.arg("cursor") or None, limit=50, both=True, **asked)
     except NotFound:
-        found = {"items": [], "next": None}
-    return visit.render("machine/builds.html", machine=machine, builds=found["items"], next=found["next"])
+        found = {"items": [], "next": None, "previous": None}
+    return visit.render("machine/builds.html", machine=machine, builds=found["items"], page=found)
 
 
 @pages.get("/machines/<name>/history", "history")
 def history(visit: Visit, name: str) -> Response:
     """Who changed what about it, and who built it."""
     machine = machines.show(visit.site, name)
-    found = records.page(visit.site, object=machine["name"], cursor=visit.arg("cursor") or None, limit=30)
+    found = records.page(visit.site, object=machine["name"], cursor=visit.arg("cursor") or None, limit=30, both=True)
     rows = [each for each in found["items"] if each["kind"] in {"machine", "build"}]
-    return visit.render("machine/history.html", machine=machine, rows=rows, next=found["next"])
+    return visit.render("machine/history.html", machine=machine, rows=rows, page=found)
 
 
 def latest(visit: Visit, name: str) -> dict[str, Any] | None:
@@ -149,16 +150,17 @@ def now_of(visit: Visit, machine: dict[str, Any]) -> dict[str, Any]:
 
 def build_of(visit: Visit, build: dict[str, Any]) -> dict[str, Any]:
     """A build with its stages, what it waits for, and the end of the log of what failed."""
-    what, cause = _waiting(build["waits_for"])
     events = build["events"]
+    now_in = phase_of(BuildState(build["state"]), was_built=build["built_at"] is not None)
+    waits = waiting(now_in, [(each["kind"], each["message"]) for each in events], build["machine"])
     return {
         "under_way": build["state"] in RUNNING,
         "stages": timeline.stages(events, build["state"], was_built=build["built_at"] is not None),
         "recent": list(zip(events, timeline.durations(events), strict=True))[-_SHOWN_EVENTS:],
-        "waits": what,
-        "cause": cause,
+        "waits": waits.what,
+        "cause": waits.where,
         "since": events[-1]["at"] if events else build["armed_at"],
-        "halted": build["waits_for"].startswith("you: ") and build["state"] in RUNNING,
+        "halted": waits.person and build["state"] in RUNNING,
         "handoff_failed": build["state"] == BuildState.FAILED and build["built_at"] is not None,
         "pace": overview.build(visit.site, build["id"]) if build["ended_at"] is None else None,
         "tail": _tail(visit, build) if build["state"] == BuildState.FAILED else None,
@@ -198,14 +200,6 @@ def _values(visit: Visit, name: str) -> list[dict[str, Any]]:
     except ProvisionerError:
         return []  # a reference that broke is told where the build is looked at
     return found
-
-
-def _waiting(sentence: str) -> tuple[str, str]:
-    """What it waits for, and the likely cause; what waits for people is one thing."""
-    if sentence.startswith("you: "):
-        return sentence.removeprefix("you: "), ""
-    what, _, cause = sentence.partition(": ")
-    return what, cause
 
 
 def _tail(visit: Visit, build: dict[str, Any]) -> str:

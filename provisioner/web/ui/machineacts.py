@@ -5,11 +5,11 @@ from typing import Any
 
 from flask import Response
 
-from provisioner.core.content import load_yaml
 from provisioner.errors import InvalidInput, ProvisionerError
 from provisioner.services import arming, builds, machines
 from provisioner.services.resolve import BuildRequest
 from provisioner.web.ui import notices
+from provisioner.web.ui.forms import parameters
 from provisioner.web.ui.machine import RUNNING, WIPES, latest, page, secrets_page
 from provisioner.web.ui.pages import Pages, Visit, path
 
@@ -131,23 +131,4 @@ def _building(
 
 
 def _request(visit: Visit) -> BuildRequest:
-    return BuildRequest(mapping(visit.field("parameters")), visit.field("kernel_options").split())
-
-
-def mapping(text: str) -> dict[str, Any]:
-    """Parameters as typed: YAML, a name and a value on each line. Raises InvalidInput at the field `parameters`."""
-    try:
-        found = load_yaml(text, "line")
-    except ProvisionerError as error:
-        line = error.where.rpartition(":")[2] if ":" in error.where else ""
-        place = f" on line {line}" if line else ""
-        raise InvalidInput(
-            f"{error.message}{place}", where="parameters", hint="write one `name: value` on each line, as YAML"
-        ) from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise InvalidInput(
-            "these are not names with values", where="parameters", hint="write `name: value`, for example timezone: UTC"
-        )
-    return found
+    return BuildRequest(parameters(visit.field("parameters")), visit.field("kernel_options").split())

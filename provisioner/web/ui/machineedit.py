@@ -11,8 +11,8 @@ from provisioner.errors import ProvisionerError, Stale
 from provisioner.services import listing, machines, radius
 from provisioner.services.interfaces import InterfaceInput
 from provisioner.services.site import Site
-from provisioner.web.ui import conflicts
-from provisioner.web.ui.machineacts import mapping
+from provisioner.web.ui import conflicts, reviews
+from provisioner.web.ui.forms import parameters as parsed
 from provisioner.web.ui.pages import Pages, Visit, path
 
 pages = Pages()
@@ -41,7 +41,9 @@ def save(visit: Visit, name: str) -> Response:
         after = machines.edit(visit.site, visit.actor, machine["name"], fields, nics, expect=base or None)
     except Stale as error:
         rows = conflicts.theirs(visit.site, "machine", machine["name"], base)
-        return _form(visit, machine, typed, machine["revision"], error.status, rows=rows)
+        was = conflicts.before(visit.site, "machine", machine["name"], base)
+        merged = conflicts.merged(was, _tidied(typed), machine, _typed_of)
+        return _form(visit, machine, merged.fields, machine["revision"], error.status, rows=rows, merged=merged)
     except ProvisionerError as error:
         return _form(visit, machine, typed, base, error.status, error=error)
     if after["revision"] == machine["revision"]:
@@ -70,9 +72,16 @@ def _typed(visit: Visit) -> dict[str, Any]:
     return typed
 
 
+def _tidied(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sent, as it stands in a form that nobody typed in."""
+    tidied = dict(typed) | {"tags": " ".join(typed["tags"].replace(",", " ").split())}
+    tidied["kernel_options"] = "\n".join(typed["kernel_options"].split())
+    return tidied
+
+
 def _change(machine: Mapping[str, Any], typed: Mapping[str, Any]) -> tuple[dict[str, Any], list[InterfaceInput] | None]:
     """The fields that are others than the machine's, and its interfaces if they are. Raises what typing can break."""
-    parameters = mapping(typed["parameters"])
+    parameters = parsed(typed["parameters"])
     fields: dict[str, Any] = {key: typed[key] for key in _TEXTS if typed[key] != (machine[key] or "")}
     gone = dict.fromkeys(set(machine["parameters"]) - set(parameters))
     if parameters != machine["parameters"]:
@@ -99,13 +108,13 @@ def _rehearsed(
     """What the change would do to the machine's next build."""
     watch = radius.Watch(visit.site)
     machines.edit(visit.site.rehearsing(watch), visit.actor, name, fields, nics, expect=base or None)
-    return radius.report(visit.site, watch)
+    return reviews.reached(visit, watch)
 
 
 def _form(
     visit: Visit, machine: dict[str, Any], typed: Mapping[str, Any], revision: str, status: int = 200, **more: Any
 ) -> Response:
-    told = {"error": None, "rows": None, "told": None, "looked": False} | more
+    told = {"error": None, "rows": None, "merged": None, "told": None, "looked": False} | more
     nics = [*typed["interfaces"], dict(_SPARE)]
     return visit.render(
         "machine/edit.html",

@@ -88,11 +88,12 @@ def show(visit: Visit) -> Response:
     asked = _asked(visit)
     if visit.arg("format") == "csv":
         return _csv(visit, asked)
-    got: dict[str, Any] = {"items": [], "next": None}
+    got: dict[str, Any] = {"items": [], "next": None, "previous": None}
     total, error = 0, None
     try:
         cursor = visit.arg("cursor") or None
-        got = listing.machines(visit.site, limit=asked.limit, cursor=cursor, sort=asked.sort, **asked.conditions)
+        way: dict[str, Any] = {"limit": asked.limit, "cursor": cursor, "sort": asked.sort, "both": True}
+        got = listing.machines(visit.site, **way, **asked.conditions)
         # All of them are counted in no time; of those that a filter chooses, so many as can be changed at once.
         most = selection.MOST if asked.conditions else None
         total = listing.count(visit.site, most, **asked.conditions)
@@ -103,8 +104,7 @@ def show(visit: Visit) -> Response:
         400 if error else 200,
         asked=asked,
         rows=[_row(each) for each in got["items"]],
-        next=got["next"],
-        first=not visit.arg("cursor"),
+        page=got,
         total=total,
         most=selection.MOST,
         beyond=bool(asked.filters) and total > selection.MOST,

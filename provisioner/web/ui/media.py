@@ -9,6 +9,7 @@ from flask import Response
 
 from provisioner.errors import InvalidInput, ProvisionerError
 from provisioner.services import catalogue, families, mediaviews
+from provisioner.services.underway import Counting
 from provisioner.web.ui import csvout, reviews
 from provisioner.web.ui.pages import Visit, path
 
@@ -95,6 +96,11 @@ def renamed(visit: Visit, kind: Kind, name: str) -> Response:
         error.where = "new_name" if isinstance(error, InvalidInput) else error.where
         return show(visit, kind, name, error.status, error)
     return visit.redirect(path(kind.many, new_name), f"The {kind.one} {name} is called {new_name} now.")
+
+
+def fetched(noted: Counting | None) -> Callable[[int, int | None], None] | None:
+    """What is told of a file that is being fetched, as the services tell it."""
+    return None if noted is None else lambda done, total: noted("fetched", done, total or 0)
 
 
 def url(visit: Visit, name: str, *, needed: bool = True) -> str:

@@ -1,6 +1,6 @@
 """Subnets and their addresses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,12 +11,13 @@ from provisioner.core.dhcp import BIOS_LOADER, UEFI_LOADER
 from provisioner.errors import ProvisionerError, Stale
 from provisioner.services import addresses, addressmap, dhcp, listing, radius, subnets
 from provisioner.services.site import Site
-from provisioner.web.ui import conflicts, csvout
+from provisioner.web.ui import conflicts, csvout, otherdhcp, reviews
 from provisioner.web.ui.forms import parameters, parameters_text, replaced, words
 from provisioner.web.ui.pages import Pages, Visit, path
 
 pages = Pages()
 _COLUMNS = ("name", "cidr", "gateway", "dns", "domain", "dhcp", "ranges", "boot_url", "media_url")
+_USED = ("ip", "machine", "interface", "mac")
 _MODES = {
     "off": "off: nobody of us answers",
     "authoritative": "authoritative: our DHCP server gives addresses and boot information",
@@ -32,23 +33,22 @@ def index(visit: Visit) -> Response:
         every = (each | {"ranges": _texts(each)} for each in listing.every(visit.site, "subnets"))
         return csvout.answer("subnets", _COLUMNS, every)
     q = visit.arg("q")
-    page = listing.page(visit.site, "subnets", q=q, cursor=visit.arg("cursor") or None)
+    page = listing.page(visit.site, "subnets", q=q, cursor=visit.arg("cursor") or None, both=True)
     rows = [
         each | {"ranges": _texts(each), "counts": addresses.overview(visit.site, each["name"], 1)["counts"]}
         for each in page["items"]
     ]
     address = f"/networks?{urlencode({'q': q})}" if q else "/networks"
-    first = not visit.arg("cursor")
-    return visit.render("networks/list.html", rows=rows, q=q, next=page["next"], address=address, first=first)
+    return visit.render("networks/list.html", rows=rows, q=q, page=page, address=address)
 
 
-@pages.get("/networks/add", "subnets", verb="write")
+@pages.get("/networks:add", "subnets", verb="write")
 def adding(visit: Visit) -> Response:
     """The form for a new subnet."""
     return visit.render("networks/form.html", subnet=None, typed={"dhcp": "off"}, modes=_modes(), error=None)
 
 
-@pages.post("/networks/add", "subnets")
+@pages.post("/networks:add", "subnets")
 def add(visit: Visit) -> Response:
     """Add it."""
     typed = _typed(visit)
@@ -63,14 +63,19 @@ def add(visit: Visit) -> Response:
 def show(visit: Visit, name: str) -> Response:
     """A subnet: what it is, what DHCP answers there, and its addresses."""
     found = subnets.show(visit.site, name)
+    if visit.arg("format") == "csv":
+        return csvout.answer(f"{name}-addresses", _USED, _every_used(visit.site, name))
     counts = addresses.overview(visit.site, name, 1)["counts"]
     shown = addressmap.window(visit.site, name, visit.arg("start"))
+    told = _dhcp(visit.site, name)
+    ours = told is None or told["mode"] in {"authoritative", "proxy"}
     return visit.render(
         "networks/show.html",
         subnet=found | {"ranges": _texts(found)},
         counts=counts,
         map=shown,
-        dhcp=_dhcp(visit.site, name),
+        dhcp=told,
+        other=None if ours else otherdhcp.configuration(visit.site, name),
         loaders=(BIOS_LOADER, UEFI_LOADER),
         machines=listing.machines(visit.site, limit=1, subnet=name)["items"] if visit.may("machines", "read") else [],
     )
@@ -101,14 +106,16 @@ def edit(visit: Visit, name: str) -> Response:
             watch = radius.Watch(visit.site)
             rehearsed = visit.site.rehearsing(watch)
             subnets.edit(rehearsed, visit.actor, name, _fields(typed, found["parameters"]), expect=typed["revision"])
-            return visit.render("networks/form.html", previewed=True, told=radius.report(visit.site, watch), **told)
+            return visit.render("networks/form.html", previewed=True, told=reviews.reached(visit, watch), **told)
         subnets.edit(visit.site, visit.actor, name, _fields(typed, found["parameters"]), expect=typed["revision"])
         if typed["name"] and typed["name"] != name:
             name = subnets.rename(visit.site, visit.actor, name, typed["name"])["name"]
     except Stale as error:
         rows = conflicts.theirs(visit.site, "subnet", name, typed["revision"])
-        told["typed"] = typed | {"revision": found["revision"]}
-        return visit.render("networks/form.html", error.status, theirs=rows, **told)
+        was = conflicts.before(visit.site, "subnet", name, typed["revision"])
+        merged = conflicts.merged(was, typed, found, _in_form)
+        told["typed"] = {**merged.fields, "revision": found["revision"]}
+        return visit.render("networks/form.html", error.status, theirs=rows, merged=merged, **told)
     except ProvisionerError as error:
         return visit.render("networks/form.html", error.status, **(told | {"error": error}))
     return visit.redirect(path("networks", name), f"Subnet {name} is changed.", href=f"/history?object=subnet/{name}")
@@ -119,6 +126,17 @@ def remove(visit: Visit, name: str) -> Response:
     """Remove a subnet in which no machine is."""
     subnets.remove(visit.site, visit.actor, name, expect=visit.field("revision") or None)
     return visit.redirect("/networks", f"Subnet {name} is removed.", href=f"/history?object=subnet/{name}")
+
+
+def _every_used(site: Site, name: str) -> Iterator[dict[str, Any]]:
+    """The addresses in use there, in their order."""
+    cursor: str | None = None
+    while True:
+        got = addresses.overview(site, name, addresses.MOST_SHOWN, cursor)
+        yield from got["used"]
+        cursor = got["next"]
+        if cursor is None:
+            return
 
 
 def _modes() -> list[tuple[str, str]]:
@@ -138,6 +156,11 @@ def _shown(subnet: Mapping[str, Any]) -> dict[str, str]:
     typed = {name: str(subnet[name] or "") for name in _COLUMNS if name not in {"dns", "ranges"}}
     typed |= {"dns": " ".join(subnet["dns"]), "ranges": "\n".join(_texts(subnet))}
     return typed | {"parameters": parameters_text(subnet["parameters"]), "revision": subnet["revision"]}
+
+
+def _in_form(subnet: Mapping[str, Any]) -> dict[str, str]:
+    """What a form that nobody typed in sends."""
+    return {name: text.strip() for name, text in _shown({"revision": "", **subnet}).items() if name != "revision"}
 
 
 def _fields(typed: Mapping[str, str], current: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from typing import Any
 from flask import Response
 
 from provisioner.services import health, listing, overview
+from provisioner.web.ui import csvout
 from provisioner.web.ui.pages import Pages, Visit
 
 pages = Pages()
 _ARRIVALS = 5
 _FLAGGED = 20
+_FINDING = ("level", "what", "why", "remedy")
 
 
 @pages.get("/", "machines")
@@ -53,6 +55,8 @@ def findings(visit: Visit) -> Response:
 def check(visit: Visit) -> Response:
     """All findings, with why they matter and the remedy."""
     found = health.look(visit.site, peoples=visit.may("users", "read"), again=visit.arg("again") == "1")
+    if visit.arg("format") == "csv":
+        return csvout.answer("findings", _FINDING, map(vars, found.findings))
     flagged = overview.flagged(visit.site, _FLAGGED)
     total = overview.counts(visit.site)["flagged"]
     return visit.render("overview/health.html", health=found, flagged=flagged, total_flagged=total)

@@ -5,6 +5,7 @@ right it needs, and the dispatcher looks before the handler runs.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -12,7 +13,9 @@ from urllib.parse import quote
 from flask import Response, request
 
 from provisioner.core.policy import Principal
+from provisioner.services import underway
 from provisioner.services.site import Actor, Site
+from provisioner.services.underway import Counting
 from provisioner.web.ui import notices, shell
 
 BODY_BYTES = 4 << 20
@@ -84,6 +87,10 @@ class Visit:
     def is_fragment(self) -> bool:
         """Whether htmx asks for a part of a page."""
         return request.headers.get("HX-Request") == "true" and request.headers.get("HX-Boosted") != "true"
+
+    def noting(self) -> AbstractContextManager[Counting | None]:
+        """Around work that takes its time: what it is told is told to the page that waits (`services.underway`)."""
+        return underway.noting(self.site, request.headers.get("X-Underway", "") or request.form.get("underway", ""))
 
     def may(self, noun: str, verb: str = "write") -> bool:
         """Whether a thing may be offered."""

@@ -1,4 +1,4 @@
-"""Users, tokens and webhooks."""
+"""Users and tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 from flask import Response
 
 from provisioner.core.policy import NOUNS, Role
-from provisioner.core.webhooks import EVENTS
-from provisioner.errors import ProvisionerError, Stale
-from provisioner.services import deliveries, logins, passwords, people, tokens, webhooks
-from provisioner.web.ui import conflicts, csvout, notices
-from provisioner.web.ui.forms import words
+from provisioner.errors import ProvisionerError
+from provisioner.services import logins, passwords, people, tokens
+from provisioner.web.ui import csvout, saving
 from provisioner.web.ui.pages import Pages, Visit, path
+from provisioner.web.ui.saving import Refused
 
 pages = Pages()
 _ROLES = [
@@ -31,13 +30,13 @@ def users(visit: Visit) -> Response:
     return visit.render("people/users.html", rows=rows, sessions=logins.sessions(visit.site))
 
 
-@pages.get("/users/add", "users", verb="write")
+@pages.get("/users:add", "users", verb="write")
 def adding_user(visit: Visit) -> Response:
     """The form for a new user."""
     return _user_form(visit, None, {"role": Role.OPERATOR.value})
 
 
-@pages.post("/users/add", "users")
+@pages.post("/users:add", "users")
 def add_user(visit: Visit) -> Response:
     """Add somebody; without a password one is made, and shown once."""
     typed = _typed(visit, "name", "role", "expires_at")
@@ -56,23 +55,25 @@ def add_user(visit: Visit) -> Response:
 def user(visit: Visit, name: str) -> Response:
     """One user: role, logins, tokens."""
     found = people.show(visit.site, name)
-    return _user_form(visit, found, {**found, "expires_at": (found["expires_at"] or "")[:10]})
+    return _user_form(visit, found, _in_form(found) | {"revision": found["revision"]})
 
 
 @pages.post("/users/<name>/edit", "users")
 def edit_user(visit: Visit, name: str) -> Response:
     """Change role, expiry or whether the user is disabled; whoever loses rights is logged out."""
-    typed = _typed(visit, "role", "expires_at", "revision") | {"name": name}
-    typed["disabled"] = bool(visit.field("disabled"))
+    typed = _typed(visit, "role", "expires_at", "revision") | {"disabled": bool(visit.field("disabled"))}
     fields = {"role": typed["role"], "disabled": typed["disabled"]} | _expiry(typed)
     found = people.show(visit.site, name)
-    try:
-        people.edit(visit.site, visit.actor, name, fields, expect=typed["revision"])
-    except Stale as error:
-        rows = conflicts.theirs(visit.site, "user", name, typed["revision"])
-        return _user_form(visit, found, typed | {"revision": found["revision"]}, error, theirs=rows)
-    except ProvisionerError as error:
-        return _user_form(visit, found, typed, error)
+    refused = saving.attempt(
+        visit,
+        "user",
+        found,
+        typed,
+        lambda: people.edit(visit.site, visit.actor, name, fields, expect=typed["revision"]),
+        _in_form,
+    )
+    if refused is not None:
+        return _user_form(visit, found, refused.typed, refused.error, refused)
     return visit.redirect(path("users", name), f"User {name} is changed.", href=f"/history?object=user/{name}")
 
 
@@ -96,16 +97,24 @@ def _user_form(
     found: Mapping[str, Any] | None,
     typed: Mapping[str, Any],
     error: ProvisionerError | None = None,
-    theirs: list[dict[str, Any]] | None = None,
+    refused: Refused | None = None,
 ) -> Response:
     own: dict[str, Any] = {"sessions": [], "tokens": []}
     if found is not None:
         own["sessions"] = logins.sessions(visit.site, found["name"])
         own["tokens"] = tokens.listing(visit.site, found["name"]) if visit.may("tokens", "read") else []
     status = error.status if error else 200
-    return visit.render(
-        "people/user.html", status, user=found, typed=typed, roles=_ROLES, error=error, theirs=theirs, **own
-    )
+    told = {"user": found, "typed": typed, "roles": _ROLES, "error": error, "refused_by": refused}
+    return visit.render("people/user.html", status, **told, **own)
+
+
+def _in_form(user: Mapping[str, Any]) -> dict[str, Any]:
+    """What a form that nobody typed in sends."""
+    return {
+        "role": user["role"],
+        "disabled": user["disabled"],
+        "expires_at": (user["expires_at"] or "")[:10],
+    }
 
 
 @pages.get("/tokens", "tokens")
@@ -118,13 +127,13 @@ def all_tokens(visit: Visit) -> Response:
     return visit.render("people/tokens.html", rows=rows)
 
 
-@pages.get("/tokens/add", "tokens", verb="write")
+@pages.get("/tokens:add", "tokens", verb="write")
 def adding_token(visit: Visit) -> Response:
     """The form for a new token."""
     return _token_form(visit, {"user": visit.principal.who, "role": Role.VIEWER.value, "days": "365", "scope": []})
 
 
-@pages.post("/tokens/add", "tokens")
+@pages.post("/tokens:add", "tokens")
 def add_token(visit: Visit) -> Response:
     """Make a token; its text is shown this once."""
     typed = _typed(visit, "name", "user", "role", "days") | {"scope": visit.fields("scope")}
@@ -156,91 +165,6 @@ def _token_form(visit: Visit, typed: Mapping[str, Any], error: ProvisionerError 
     return visit.render(
         "people/tokenform.html", status, typed=typed, users=names, roles=_ROLES, nouns=NOUNS, error=error
     )
-
-
-@pages.get("/webhooks", "webhooks")
-def all_webhooks(visit: Visit) -> Response:
-    """Who is told of events, and whether that works."""
-    return visit.render("people/webhooks.html", rows=webhooks.listing(visit.site))
-
-
-@pages.get("/webhooks/add", "webhooks", verb="write")
-def adding_webhook(visit: Visit) -> Response:
-    """The form for a new webhook."""
-    return _webhook_form(visit, None, {"enabled": True})
-
-
-@pages.post("/webhooks/add", "webhooks")
-def add_webhook(visit: Visit) -> Response:
-    """Add it; the secret that signs is made here and shown once."""
-    typed = _webhook_typed(visit)
-    try:
-        made = webhooks.add(visit.site, visit.actor, typed["name"], _webhook_fields(typed))
-    except ProvisionerError as error:
-        return _webhook_form(visit, None, typed, error)
-    return visit.render(
-        "people/secret.html", what=f"The secret of webhook {made['name']}", secret=made["key"], back="/webhooks"
-    )
-
-
-@pages.get("/webhooks/<name>", "webhooks")
-def webhook(visit: Visit, name: str) -> Response:
-    """A webhook with its latest deliveries."""
-    found = webhooks.show(visit.site, name)
-    return _webhook_form(visit, found, found | {"events": " ".join(found["events"])})
-
-
-@pages.post("/webhooks/<name>/edit", "webhooks")
-def edit_webhook(visit: Visit, name: str) -> Response:
-    """Change it."""
-    found, typed = webhooks.show(visit.site, name), _webhook_typed(visit)
-    try:
-        webhooks.edit(visit.site, visit.actor, name, _webhook_fields(typed), expect=typed["revision"])
-    except Stale as error:
-        rows = conflicts.theirs(visit.site, "webhook", name, typed["revision"])
-        return _webhook_form(visit, found, typed | {"revision": found["revision"]}, error, theirs=rows)
-    except ProvisionerError as error:
-        return _webhook_form(visit, found, typed, error)
-    return visit.redirect(path("webhooks", name), f"Webhook {name} is changed.", href=f"/history?object=webhook/{name}")
-
-
-@pages.post("/webhooks/<name>/test", "webhooks")
-def test_webhook(visit: Visit, name: str) -> Response:
-    """Send it a test event, and say what came of it."""
-    told = webhooks.test(visit.site, visit.actor, name)
-    words_of = f"status {told['status']}" if told["status"] else told["error"]
-    level = "done" if told["delivered"] else "warning"
-    notices.say(f"The test event was {'' if told['delivered'] else 'not '}delivered: {words_of}", level=level)
-    return visit.redirect(path("webhooks", name))
-
-
-@pages.post("/webhooks/<name>/remove", "webhooks")
-def remove_webhook(visit: Visit, name: str) -> Response:
-    """Remove it, with what waits to be delivered."""
-    webhooks.remove(visit.site, visit.actor, name, expect=visit.field("revision") or None)
-    return visit.redirect("/webhooks", f"Webhook {name} is removed.", href=f"/history?object=webhook/{name}")
-
-
-def _webhook_typed(visit: Visit) -> dict[str, Any]:
-    return _typed(visit, "name", "url", "events", "description", "revision") | {"enabled": bool(visit.field("enabled"))}
-
-
-def _webhook_fields(typed: Mapping[str, Any]) -> dict[str, Any]:
-    events = words(typed["events"])
-    return {"events": events} | {name: typed[name] for name in ("url", "description", "enabled")}
-
-
-def _webhook_form(
-    visit: Visit,
-    found: Mapping[str, Any] | None,
-    typed: Mapping[str, Any],
-    error: ProvisionerError | None = None,
-    theirs: list[dict[str, Any]] | None = None,
-) -> Response:
-    log = deliveries.listing(visit.site, found["name"])["items"] if found else []
-    status = error.status if error else 200
-    told = {"webhook": found, "typed": typed, "events": EVENTS, "error": error, "theirs": theirs, "log": log}
-    return visit.render("people/webhook.html", status, **told)
 
 
 def _typed(visit: Visit, *names: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from provisioner.core import importing
 from provisioner.core.importing import Imported
 from provisioner.errors import InvalidInput, MalformedContent, ProvisionerError
 from provisioner.services import plans, radius
-from provisioner.web.ui import login
+from provisioner.web.ui import login, reviews
 from provisioner.web.ui.pages import Pages, Visit, path
 
 pages = Pages()
@@ -23,13 +23,13 @@ _EDITABLE = 400_000
 _SUFFIXES = {"csv": "csv", "yaml": "yaml", "yml": "yaml", "json": "json"}
 
 
-@pages.get("/machines/import", "machines", verb="write")
+@pages.get("/machines:import", "machines", verb="write")
 def ask(visit: Visit) -> Response:
     """The form: a file, or pasted text."""
     return _form(visit, {"text": "", "form": "", "flag_missing": ""})
 
 
-@pages.post("/machines/import", "machines", longest_body=LONGEST)
+@pages.post("/machines:import", "machines", longest_body=LONGEST)
 def plan(visit: Visit) -> Response:
     """Make a plan of what was sent, and show it; or show the form again with what is wrong, and all that was sent."""
     typed = {key: visit.field(key) for key in ("text", "form", "flag_missing")}
@@ -47,16 +47,16 @@ def plan(visit: Visit) -> Response:
         return _form(visit, typed, error=error, name=name)
     if told["refused"]:
         return _form(visit, typed, told=told, places=imported.places, name=name)
-    return visit.redirect(path("machines", "bulk", "plans", told["id"]))
+    return visit.redirect(path("machines:plans", told["id"]))
 
 
-@pages.get("/machines/bulk/plans/<uid>", "machines")
+@pages.get("/machines:plans/<uid>", "machines")
 def show(visit: Visit, uid: str) -> Response:
     """A plan: what it adds and changes, alike changes together."""
     return _plan(visit, uid)
 
 
-@pages.post("/machines/bulk/plans/<uid>", "machines")
+@pages.post("/machines:plans/<uid>", "machines")
 def apply(visit: Visit, uid: str) -> Response:
     """Carry it out."""
     try:
@@ -74,12 +74,12 @@ def apply(visit: Visit, uid: str) -> Response:
     return visit.redirect(back, f"{said}.", href="/machines?sort=-updated_at", link="Show the machines changed last")
 
 
-@pages.get("/machines/bulk/plans/<uid>/radius", "machines", verb="write")
+@pages.get("/machines:plans/<uid>/radius", "machines", verb="write")
 def differences(visit: Visit, uid: str) -> Response:
     """What it would do to the answer files of its machines."""
     watch = radius.Watch(visit.site)
     plans.apply(visit.site.rehearsing(watch), visit.actor, plan_id=uid)
-    return visit.render("plans/radius.html", told=radius.report(visit.site, watch))
+    return visit.render("plans/radius.html", told=reviews.reached(visit, watch))
 
 
 def machines(count: int) -> str:

@@ -1,17 +1,18 @@
 """The editor of profiles: a form or YAML, what a change would do, and saving it with a reason."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response
 
 from provisioner.core.localboot import WAYS
+from provisioner.core.merging import lines_together
 from provisioner.core.names import object_name
 from provisioner.errors import ContentError, MalformedName, NotFound, ProvisionerError, Stale
 from provisioner.services import contenthistory, profiles, profileviews
 from provisioner.services.site import Site
-from provisioner.web.ui import profileform, reviews
+from provisioner.web.ui import conflicts, profileform, reviews
 from provisioner.web.ui.pages import Pages, Visit, path
 from provisioner.web.ui.reviews import Review
 
@@ -49,7 +50,7 @@ class Edit:
         )
 
 
-@pages.get("/profiles/add", "profiles", verb="write")
+@pages.get("/profiles:add", "profiles", verb="write")
 def ask_new(visit: Visit) -> Response:
     """The form of a profile to add; ``parent`` and ``revision`` fill it."""
     way = YAML if visit.arg("as") == YAML else FORM
@@ -63,7 +64,7 @@ def ask_new(visit: Visit) -> Response:
     return _page(visit, Edit(name, True, way, "", fields, text, restored=restored))
 
 
-@pages.post("/profiles/add", "profiles")
+@pages.post("/profiles:add", "profiles")
 def add(visit: Visit) -> Response:
     """Review it, or add it."""
     return _sent(visit, _typed(visit, visit.field("name").strip(), None))
@@ -116,6 +117,8 @@ def _sent(visit: Visit, edit: Edit) -> Response:
             _named(edit)
         if action in {"to-yaml", "to-form"}:
             return _page(visit, _switched(edit, action), typed=True)
+        if action == "together" and not edit.new:
+            return _merged(visit, edit)
         mark = reviews.mark_of(visit, profileform.TYPED)
         if action != "save" or visit.field("reviewed") != mark:
             review = reviews.rehearse(visit, lambda site: edit.save(visit, site), mark)
@@ -159,13 +162,39 @@ def _stale(visit: Visit, edit: Edit, error: Stale) -> Response:
     base = edit.revision.rpartition(".")[2]
     rows = contenthistory.page(visit.site, "profile", edit.name)["items"]
     theirs = [row for row in rows if base.isdigit() and row["id"] > int(base)]
-    fresh = Edit(edit.name, False, edit.way, now["revision"], edit.fields, edit.yaml, now["own"], now["yaml"])
-    return _page(visit, fresh, error.status, theirs=theirs, stale=True, typed=True)
+    was = conflicts.before(visit.site, "profile", edit.name, edit.revision)
+    told: dict[str, Any] = {"theirs": theirs, "stale": True, "typed": True}
+    fields = edit.fields
+    if edit.way == FORM:
+        told["merged"] = conflicts.merged(was, profileform.tidied(edit.fields), now["own"], profileform.of_profile)
+        fields = told["merged"].fields
+    elif was is not None:
+        told |= {"base": edit.revision, "together": _together(visit, edit, now["yaml"]) is not None}
+    fresh = Edit(edit.name, False, edit.way, now["revision"], fields, edit.yaml, now["own"], now["yaml"])
+    return _page(visit, fresh, error.status, **told)
+
+
+def _together(visit: Visit, edit: Edit, now: str) -> str | None:
+    """The YAML with both changes: what was typed, and what somebody else did since the form's revision or ``base``."""
+    version = (visit.field("base") or edit.revision).rpartition(".")[2]
+    number = int(version) if version.isdigit() and len(version) < 19 else 0
+    was = contenthistory.content(visit.site, "profile", edit.name, number)["text"]
+    return lines_together(was, edit.yaml.rstrip() + "\n", now)
+
+
+def _merged(visit: Visit, edit: Edit) -> Response:
+    """The editor with both changes in its text."""
+    text = _together(visit, edit, edit.source)
+    if text is None:
+        raise Stale("the two changes meet in the same lines", hint="take over by hand what theirs should keep")
+    now = profileviews.shown(visit.site, edit.name)["revision"]
+    return _page(visit, replace(edit, yaml=text, revision=now), typed=True)
 
 
 def _page(visit: Visit, edit: Edit, status: int = 200, **more: Any) -> Response:
     """The editor, or, as htmx asks for it, its changing part: the whole form, or beside a large text the review."""
-    around = {"review": None, "error": None, "theirs": (), "stale": False, "typed": False, "again": False} | more
+    around: dict[str, Any] = {"review": None, "error": None, "theirs": (), "stale": False, "typed": False}
+    around |= {"again": False, "merged": None, "base": "", "together": False} | more
     review = around["review"]
     inherited = profileviews.inherited(visit.site, edit.fields["parent"]) if edit.way == FORM else []
     around |= {

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from provisioner.core.content import dump_profile, dump_yaml, load_yaml, parse_profile
+from provisioner.core.content import dump_profile, dump_yaml, parse_profile
 from provisioner.errors import MalformedContent, ProvisionerError
+from provisioner.web.ui import forms
 from provisioner.web.ui.pages import Visit
 
 FIELDS = (
@@ -51,6 +52,13 @@ def of_profile(own: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def tidied(fields: Typed) -> dict[str, str]:
+    """What was typed, as it stands in a form that nobody typed in."""
+    found = {name: text.strip() for name, text in fields.items()}
+    found["kernel_options"] = "\n".join(found["kernel_options"].split())
+    return found | {name: f"{found[name]}\n" for name in ("parameters", "handoff") if found[name]}
+
+
 def of_yaml(name: str, text: str) -> dict[str, str]:
     """The fields of a profile's YAML. Raises as `core.content.parse_profile` does."""
     content = parse_profile(text, f"{name}.yaml")
@@ -71,8 +79,8 @@ def data(fields: Typed) -> dict[str, Any]:
         "image": _selected(fields["image"], "image"),
         "template": fields["template"].strip() or None,
         "kernel_options": fields["kernel_options"].split(),
-        "parameters": _mapping(fields["parameters"], "parameters") or {},
-        "handoff": _mapping(fields["handoff"], "handoff"),
+        "parameters": forms.parameters(fields["parameters"]),
+        "handoff": forms.parameters(fields["handoff"], "handoff") if fields["handoff"].strip() else None,
         "local_boot": fields["local_boot"].strip() or None,
         "tested_with": fields["tested_with"].strip(),
     }
@@ -110,17 +118,3 @@ def _selected(text: str, where: str) -> dict[str, str] | str | None:
         hint = "write its name, or the newest that fits as os=rocky, version=9"
         raise MalformedContent(f"{text[:200]!r} names no {where}", where=where, hint=hint)
     return dict(part.partition("=")[::2] for part in parts)
-
-
-def _mapping(text: str, where: str) -> dict[str, Any] | None:
-    if not text.strip():
-        return None
-    try:
-        found = load_yaml(text, where)
-    except MalformedContent as error:
-        line = error.where.rpartition(":")[2]
-        said = f"line {line}: {error.message}" if line.isdigit() else error.message
-        raise MalformedContent(said, where=where, hint="one `name: value` a line") from error
-    if not isinstance(found, dict):
-        raise MalformedContent("not a mapping", where=where, hint="one `name: value` a line")
-    return found

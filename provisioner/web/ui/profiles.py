@@ -47,8 +47,7 @@ def _shown(visit: Visit, name: str, status: int = 200, error: ProvisionerError |
 def history(visit: Visit, name: str) -> Response:
     """All its revisions, the newest first, also of one that is no more."""
     page = contenthistory.page(visit.site, "profile", name, visit.arg("cursor"))
-    first = not visit.arg("cursor")
-    return visit.render("profiles/history.html", name=name, page=page, first=first)
+    return visit.render("profiles/history.html", name=name, page=page)
 
 
 @pages.get("/profiles/<name>/history/<int:number>", "profiles")

@@ -1,22 +1,40 @@
 """Rack mode: whoever stands at a rack with a phone names the machines that wait, builds them, and sees them go."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
 
 from provisioner.errors import InvalidInput, NotFound, ProvisionerError
 from provisioner.services import arming, builds, listing, machines, overview, quarantine, rack
-from provisioner.web.ui import conflicts, notices
+from provisioner.web.ui import conflicts, csvout, notices
 from provisioner.web.ui.pages import Pages, Visit, path
 
 pages = Pages()
 _ADDED = 20
 _PAGE = 50
+_COLUMNS = (
+    "mac",
+    "vendor",
+    "product",
+    "serial",
+    "uuid",
+    "address",
+    "switch",
+    "switch_port",
+    "first_seen",
+    "last_seen",
+    "times",
+    "conflict",
+)
 
 
 @pages.get("/rack", "discoveries")
 def show(visit: Visit) -> Response:
     """Who waits, in order of arrival, and what became of those that this user built."""
+    if visit.arg("format") == "csv":
+        found = listing.every(visit.site, "discoveries", sort="id", q=visit.arg("q")[:200])
+        return csvout.answer("discoveries", _COLUMNS, (each | _switch(each) for each in found))
     template = "rack/parts/waiting.html" if visit.is_fragment else "rack/list.html"
     return visit.render(template, **_waiting(visit), **_mine(visit))
 
@@ -131,13 +149,20 @@ def _named(visit: Visit, name: str, said: str) -> Response:
     return visit.redirect(path("rack", "machine", name), said, href=path("machines", name), link=f"All of {name}")
 
 
+def _switch(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Where it is plugged in, if it said so."""
+    return {key: found["facts"].get(key) for key in ("switch", "switch_port")}
+
+
 def _waiting(visit: Visit) -> dict[str, Any]:
     order = "oldest" if visit.arg("order") == "oldest" else "newest"
     q, cursor = visit.arg("q")[:200], visit.arg("cursor")
     sort = "id" if order == "oldest" else "-id"
-    found = listing.page(visit.site, "discoveries", limit=_PAGE, cursor=cursor or None, sort=sort, q=q)
+    found = listing.page(visit.site, "discoveries", limit=_PAGE, cursor=cursor or None, sort=sort, both=True, q=q)
     added = (
-        {"items": [], "next": None} if cursor else listing.machines(visit.site, limit=_ADDED, state="discovered", q=q)
+        {"items": [], "next": None}
+        if found["previous"]
+        else listing.machines(visit.site, limit=_ADDED, state="discovered", q=q)
     )
     return {"waiting": found, "added": added, "order": order, "q": q, "cursor": cursor} | {
         "discovery": visit.site.settings.discovery

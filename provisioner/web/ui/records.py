@@ -29,15 +29,14 @@ def index(visit: Visit) -> Response:
     if visit.arg("format") == "csv":
         rows = (each | {"changed": [one["pointer"] for one in each["changes"]]} for each in _every(visit, filters))
         return csvout.answer("history", _COLUMNS, rows)
-    page = records.page(visit.site, cursor=visit.arg("cursor") or None, **filters)
+    page = records.page(visit.site, cursor=visit.arg("cursor") or None, both=True, **filters)
     return visit.render(
         "records/list.html",
         rows=page["items"],
-        next=page["next"],
+        page=page,
         filters=filters,
         address=f"/history?{urlencode(filters)}",
         kinds=records.KINDS,
-        first=not visit.arg("cursor"),
         places=_PAGES,
     )
 

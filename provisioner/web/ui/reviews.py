@@ -47,11 +47,17 @@ def rehearse(visit: Visit, change: Callable[[Site], Mapping[str, Any]], mark: st
         after = change(visit.site.rehearsing(watch))
     except ContentError as error:
         problems = problems_of(error)
-    told = radius.report(visit.site, watch) if visit.may("machines", "read") else None
+    told = reached(visit, watch) if visit.may("machines", "read") else None
     found = after or {}
     problems = problems or found.get("problems") or ()
     warnings = [each for each in found.get("warnings") or () if told is None or _DRY_RUN not in each["hint"]]
     return Review(after, placed(problems), placed(warnings), told, mark)
+
+
+def reached(visit: Visit, watch: radius.Watch) -> dict[str, Any] | None:
+    """What the changes that were watched do to machines; meanwhile the page that waits is told how far it is."""
+    with visit.noting() as noted:
+        return radius.report(visit.site, watch, noted)
 
 
 def problems_of(error: ContentError) -> Sequence[Mapping[str, str]]:

@@ -6,9 +6,11 @@ from typing import Any
 from flask import Response
 
 from provisioner.settings import Settings
+from provisioner.web.ui import csvout
 from provisioner.web.ui.pages import Pages, Visit
 
 pages = Pages()
+_COLUMNS = ("name", "value", "is_default", "environment", "about")
 _PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
 
 
@@ -27,6 +29,8 @@ def index(visit: Visit) -> Response:
         }
         for name, field in Settings.model_fields.items()
     ]
+    if visit.arg("format") == "csv":
+        return csvout.answer("settings", _COLUMNS, rows)
     return visit.render("settings/list.html", rows=rows)
 
 

@@ -39,16 +39,19 @@ THEMES = ("auto", "light", "dark")
 # What is offered in the navigation: title, path, and the noun that one must be allowed to read.
 NAVIGATION = (
     ("Overview", "/", None),
+    ("Health", "/health", "machines"),
     ("Machines", "/machines", "machines"),
     ("Builds", "/builds", "builds"),
     ("Rack mode", "/rack", "discoveries"),
     ("Profiles", "/profiles", "profiles"),
     ("Templates", "/templates", "templates"),
     ("Distros", "/distros", "distros"),
+    ("Images", "/images", "images"),
     ("Networks", "/networks", "subnets"),
     ("History", "/history", "history"),
     ("Users", "/users", "users"),
     ("Tokens", "/tokens", "tokens"),
+    ("Webhooks", "/webhooks", "webhooks"),
     ("Settings", "/settings", None),
     ("Help", "/help", None),
 )

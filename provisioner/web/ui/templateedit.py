@@ -6,11 +6,12 @@ from typing import Any
 
 from flask import Response
 
+from provisioner.core.merging import lines_together
 from provisioner.core.names import template_name
 from provisioner.errors import MalformedName, NotFound, ProvisionerError, Stale
 from provisioner.services import contenthistory, templates, templateviews
 from provisioner.services.site import Site
-from provisioner.web.ui import notices, reviews
+from provisioner.web.ui import conflicts, notices, reviews
 from provisioner.web.ui.pages import Pages, Visit, path
 
 pages = Pages()
@@ -51,7 +52,7 @@ class Edit:
         return templates.edit(site, visit.actor, self.whole, self.text, expect=self.revision)
 
 
-@pages.get("/templates/add", "templates", verb="write")
+@pages.get("/templates:add", "templates", verb="write")
 def ask_new(visit: Visit) -> Response:
     """The form of a template to add. ``copy`` and ``extend`` name another to begin with, ``revision`` an old one."""
     kind, _, name = visit.arg("name")[:100].partition("/")
@@ -67,7 +68,7 @@ def ask_new(visit: Visit) -> Response:
     return _page(visit, Edit(kind or "kickstart", name, True, "", text, restored=restored))
 
 
-@pages.post("/templates/add", "templates")
+@pages.post("/templates:add", "templates")
 def add(visit: Visit) -> Response:
     """Review it, or add it."""
     name = visit.field("name").strip()
@@ -110,6 +111,8 @@ def _sent(visit: Visit, edit: Edit) -> Response:
     try:
         if edit.new:
             _named(edit)
+        elif action == "together":
+            return _merged(visit, edit)
         mark = reviews.mark_of(visit, _TYPED)
         if action not in {"save", "draft"} or visit.field("reviewed") != f"{action} {mark}":
             review = reviews.rehearse(visit, lambda site: edit.save(visit, site), mark)
@@ -152,13 +155,33 @@ def _stale(visit: Visit, edit: Edit, error: Stale) -> Response:
     base = edit.revision.rpartition(".")[2]
     rows = contenthistory.page(visit.site, "template", edit.whole)["items"]
     theirs = [row for row in rows if base.isdigit() and row["id"] > int(base)]
-    return _page(visit, replace(now, text=edit.text), error.status, theirs=theirs, stale=True, typed=True)
+    told: dict[str, Any] = {"theirs": theirs, "stale": True, "typed": True}
+    if conflicts.before(visit.site, "template", edit.whole, edit.revision) is not None:
+        told |= {"base": edit.revision, "together": _together(visit, edit, edit.revision) is not None}
+    return _page(visit, replace(now, text=edit.text), error.status, **told)
+
+
+def _together(visit: Visit, edit: Edit, base: str) -> str | None:
+    """The text with both changes: what was typed, and what somebody else did since the revision ``base``."""
+    version = base.rpartition(".")[2]
+    number = int(version) if version.isdigit() and len(version) < 19 else 0
+    was = contenthistory.content(visit.site, "template", edit.whole, number)["text"]
+    return lines_together(was, edit.text, edit.source)
+
+
+def _merged(visit: Visit, edit: Edit) -> Response:
+    """The editor with both changes in its text."""
+    text = _together(visit, edit, visit.field("base"))
+    if text is None:
+        raise Stale("the two changes meet in the same lines", hint="take over by hand what theirs should keep")
+    now = _now(visit, edit.kind, edit.name).revision
+    return _page(visit, replace(edit, text=text, revision=now), typed=True)
 
 
 def _page(visit: Visit, edit: Edit, status: int = 200, **more: Any) -> Response:
     """The editor, or, as htmx asks for it, what stands below the text."""
     around: dict[str, Any] = {"review": None, "error": None, "theirs": (), "stale": False, "typed": False}
-    around |= {"again": False, "kept": ()} | more
+    around |= {"again": False, "kept": (), "base": "", "together": False} | more
     review = around["review"]
     around |= {
         "edit": edit,

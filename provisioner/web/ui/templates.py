@@ -57,8 +57,7 @@ def _shown(visit: Visit, name: str, status: int = 200, error: ProvisionerError |
 def history(visit: Visit, kind: str, name: str) -> Response:
     """All its revisions, the newest first, also of one that is no more."""
     page = contenthistory.page(visit.site, "template", f"{kind}/{name}", visit.arg("cursor"))
-    first = not visit.arg("cursor")
-    return visit.render("templates/history.html", name=f"{kind}/{name}", page=page, first=first)
+    return visit.render("templates/history.html", name=f"{kind}/{name}", page=page)
 
 
 @pages.get("/templates/<kind>/<name>/history/<int:number>", "templates")

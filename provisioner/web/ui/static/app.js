@@ -222,12 +222,42 @@ function selection(form) {
   show();
 }
 
+// Work that takes its time is given a name here, and tells under it how far it is.
+function underway(tell) {
+  const name = [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");
+  const timer = setInterval(async () => {
+    try {
+      const answer = await fetch(`/underway/${name}`);
+      const words = answer.ok && !answer.redirected ? await answer.text() : "";
+      if (words && !ended) tell(words);
+    } catch { /* the work goes on, whether it can be asked or not */ }
+  }, 1000);
+  let ended = false;
+  return { name, end() { ended = true; clearInterval(timer); } };
+}
+const works = new WeakMap();
+document.addEventListener("htmx:configRequest", (event) => {
+  const asks = event.detail.elt.closest("[hx-indicator]");
+  const word = asks && document.querySelector(`${asks.getAttribute("hx-indicator")} [data-underway]`);
+  if (!word) return;
+  word.textContent = "";
+  const work = underway((words) => { word.textContent = words; });
+  works.set(event.detail.elt, work);
+  event.detail.headers["X-Underway"] = work.name;
+});
+document.addEventListener("htmx:afterRequest", (event) => { works.get(event.detail.elt)?.end(); });
+
 // What was chosen is done with once it is carried out; and a form that takes its time says so, and is sent once.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.selectionEnds) sessionStorage.setItem("selection-ends", `selection:${form.dataset.selectionEnds}`);
   if (!form.dataset.busy || event.defaultPrevented) return;
   const button = event.submitter || form.querySelector('button[type="submit"]');
+  const given = form.querySelector('input[name="underway"]') || document.createElement("input");
+  const work = underway((words) => { button.textContent = words; });
+  Object.assign(given, { type: "hidden", name: "underway", value: work.name });
+  form.append(given);
+  window.addEventListener("pagehide", () => work.end(), { once: true });
   setTimeout(() => {
     form.setAttribute("aria-busy", "true");
     button.dataset.was = button.textContent;

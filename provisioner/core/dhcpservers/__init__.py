@@ -1,0 +1,1 @@
+"""What DHCP servers are told, each in its own words."""
