@@ -26,6 +26,8 @@ from provisioner.handoff.protocol import Host, Identity, Reached, Subject, Tool
 from tests.handoff.awx_server import TEMPLATE, StandIn
 from tests.handoff.awx_server import awx as stand_in
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = Subject("web01", "web01.example.com", "rocky9", 3, ("10.0.2.11",))
 COMMIT = "a" * 40
 PULL = {"url": "https://git.example.com/site.git", "ref": COMMIT}

@@ -13,6 +13,8 @@ from world import World
 from provisioner.core.markers import marker
 from tests.handoff.canary import Canaries, forms
 
+pytestmark = pytest.mark.slow
+
 SECRET = 'a secret+with/"quotes" & blanks'
 
 

@@ -21,6 +21,8 @@ from tests.handoff.chef_client import add_client, runs
 from tests.handoff.chef_server import Asked, ChefServer, chef_server
 from tests.handoff.onhost import SHELLS, OnHost, members, signal_group
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = Subject("web01", "Web01.example.com", "web", 7)
 SERVER = "https://chef.example.com/organizations/acme"
 POLICY = {"server": SERVER, "policy_name": "web", "policy_group": "production"}

@@ -19,6 +19,8 @@ from provisioner.handoff.puppet import SECRET, Puppet
 from provisioner.handoff.puppet_probe import PREFIX
 from tests.handoff.onhost import SHELLS, OnHost
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = Subject("web01", "Web01.example.com", "rocky9", 7)
 PUPPET = Puppet()
 MINIMAL = {"server": "puppet.example.com"}

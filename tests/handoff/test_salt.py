@@ -19,6 +19,8 @@ from tests.handoff.onhost import SHELLS, OnHost
 from tests.handoff.standin import body_of, calls, stand_in
 from tests.handoff.tlsserver import answering
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = Subject("web01", "Web01.example.com", "web", 7)
 FINGER = "ab" * 32
 API = {"master": "salt.example.com", "master_finger": FINGER, "api": "https://salt.example.com:8000"}
