@@ -13,6 +13,7 @@ from handoff.canary import Canaries
 from handoff.firstday import FirstDay
 from handoff.git_server import git_over_https
 from handoff.rootdir import Root, Wire, base, wire
+from handoff.setup_steps import steps
 
 from provisioner.handoff.ansible_pull import AnsiblePull
 from provisioner.handoff.protocol import Host
@@ -61,18 +62,22 @@ def repository(lan: Wire, credentials: Path) -> Iterator[Repository]:
         git init -q --bare ~/site.git; git config --global user.email git@example.com; git config --global user.name git
         git init -q -b main ~/work; cd ~/work; git remote add origin ~/site.git
         git commit -q --allow-empty -m first'"""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(credentials / "deploy-key")], check=True)
     with lan.root("git", base(*PACKAGES)) as root:
         root.run(["sh", "-euc", make])
-        root.write("/home/git/.ssh/authorized_keys", (credentials / "deploy-key.pub").read_text())
-        host_key = root.read("/etc/ssh/ssh_host_ed25519_key.pub")
-        (credentials / "git-hosts").write_text(f"{root.address} {host_key}")
+        text = steps("A deploy key for ansible-pull").replace("git.example.com", root.address)
+        done = subprocess.run(
+            ["sh", "-euc", text.replace("/var/lib/provisioner", str(credentials.parent))],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        root.write("/home/git/.ssh/authorized_keys", done.stdout.splitlines()[-1] + "\n")
         yield Repository(root, f"ssh://git@{root.address}/home/git/site.git")
 
 
 def pull(repository: Repository, ref: str, **more: Any) -> dict[str, Any]:
     """The handoff's settings."""
-    access = {"deploy_key": "deploy-key", "known_hosts": "git-hosts", "variables": {"colour": "blue"}}
+    access = {"deploy_key": "site-deploy-key", "known_hosts": "git-hosts", "variables": {"colour": "blue"}}
     return {"tool": "ansible-pull", "url": repository.url, "ref": ref, "timeout": 600} | access | more
 
 
@@ -86,7 +91,7 @@ def test_pull_runs_the_very_commit_and_the_machine_is_configured(
     day.register(pull(repository, commit, **vaulted(credentials)))
     canaries = Canaries(
         {
-            "deploy key": (credentials / "deploy-key").read_text(),
+            "deploy key": (credentials / "site-deploy-key").read_text(),
             "vault password": (credentials / "vault-password").read_text(),
             "vaulted variable": VAULTED,
         }

@@ -1,6 +1,7 @@
 """ansible-playbook of this host's worker against a real sshd, between real namespaces and the service."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from handoff.ansiblelab import MARKS, PLAYBOOK, VAULTED, credentials_of, finishe
 from handoff.canary import Canaries
 from handoff.firstday import FirstDay
 from handoff.rootdir import Root, Wire, wire
+from handoff.setup_steps import steps
 from sqlalchemy import select
 
+from provisioner.handoff.ansible_push import AnsiblePush
+from provisioner.handoff.protocol import Host
 from provisioner.services import identities
 from provisioner.store.engine import read
 from provisioner.store.handoffs import Handoff
@@ -44,6 +48,15 @@ def playbooks(served: Served) -> Path:
     directory.mkdir(exist_ok=True)
     (directory / "site.yml").write_text(PLAYBOOK)
     return directory
+
+
+def test_the_playbook_of_the_documentation_is_one(served: Served, tmp_path: Path) -> None:
+    """Its steps but for pip: what they leave passes `check`."""
+    text = steps("Playbooks for ansible-push").replace("/var/lib/provisioner", str(tmp_path))
+    lines = [line for line in text.splitlines() if not line.startswith("pip install ")]
+    subprocess.run(["sh", "-euc", "\n".join(lines)], check=True)
+    host = Host(tmp_path / "credentials", tmp_path / "playbooks")
+    assert list(AnsiblePush().probe({"playbook": "site.yml", "timeout": 60}, host)) == []
 
 
 def push(**more: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from handoff.awx_server import StandIn, awx
 from handoff.canary import Canaries
 from handoff.firstday import FirstDay
 from handoff.rootdir import Root, Wire, wire
+from handoff.setup_steps import steps
 
 pytestmark = MARKS
 
@@ -37,14 +38,18 @@ def machine(lan: Wire) -> Iterator[Root]:
 @pytest.fixture(scope="module")
 def controller(lan: Wire, credentials: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     with awx(tmp_path_factory.mktemp("awx"), lan.host) as state:
-        for name, text in (("awx-key", state.key), ("awx-token", state.token), ("awx-ca", state.ca.read_text())):
-            (credentials / name).write_text(text)
+        text = steps("Credentials for AWX").replace("/var/lib/provisioner/credentials", str(credentials))
+        subprocess.run(
+            ["sh", "-euc", text.replace("/etc/ssl/certs/awx-ca.pem", str(state.ca))],
+            env={"PATH": "/usr/bin:/bin", "HOST_CONFIG_KEY": state.key, "AWX_TOKEN": state.token},
+            check=True,
+        )
         yield state
 
 
 def callback(controller: StandIn, **more: Any) -> dict[str, Any]:
     """The handoff's settings."""
-    files = {"host_config_key": "awx-key", "token": "awx-token", "ca": "awx-ca"}
+    files = {"host_config_key": "awx-site-key", "token": "awx-token", "ca": "awx-ca.pem"}
     return {"tool": "awx", "server": controller.url, "template": 7, "timeout": 600} | files | more
 
 

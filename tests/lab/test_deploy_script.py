@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,7 @@ def answer(
     disk: str = "auto",
     image: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
+    handoff_secrets: Sequence[str] = (),
 ) -> str:
     packed = packed or PACKED
     context: dict[str, Any] = {
@@ -189,6 +190,7 @@ def answer(
         "parameters": {"disk": disk},
         "urls": {name: f"{url}/{name}" for name in ("event", "secret", "handoff", "configured")},
         "secrets": ["root_password"],
+        "handoff": {"tool": "pretend", "secrets": list(handoff_secrets)},
         "build": {"number": 3},
     }
     sources = {
@@ -302,6 +304,26 @@ def test_what_is_missing_is_noticed_while_the_old_disk_is_whole(rack: Rack, miss
     rack.script.statuses[f"/{missing}"] = [410]
     result = rack.run()
     assert result.returncode == 1
+    assert disk.read_bytes() == b"old system"
+    assert rack.script.steps() == ["failed"]
+
+
+def test_the_secrets_of_the_handoff_are_in_the_new_system_for_root_alone(rack: Rack) -> None:
+    rack.add_disk("vda", 8 << 20)
+    assert rack.run(handoff_secrets=("a-key", "b-key")).returncode == 0
+    directory = rack.directory / "root/etc/provisioner/secrets"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {each.name: each.read_text() for each in directory.iterdir()} == dict.fromkeys(
+        ("a-key", "b-key"), f"{CRYPT}\n"
+    )
+    assert {each.stat().st_mode & 0o777 for each in directory.iterdir()} == {0o600}
+    assert not list(rack.directory.glob("tmp*/secrets"))
+
+
+def test_a_secret_of_the_handoff_that_is_refused_leaves_the_old_disk_whole(rack: Rack) -> None:
+    disk = rack.add_disk("vda", 8 << 20)
+    rack.script.statuses["/secret/b-key"] = [410]
+    assert rack.run(handoff_secrets=("a-key", "b-key")).returncode == 1
     assert disk.read_bytes() == b"old system"
     assert rack.script.steps() == ["failed"]
 

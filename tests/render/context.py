@@ -113,6 +113,7 @@ def context(name: str = "rocky9", *, static: bool = False, links: str = "", **ch
     booted = changes.pop("machine", None) or machine(links != "dhcp")
     if links == "bond-vlan":
         booted["interfaces"][1] |= {"ip": None, "prefix": None, "netmask": None}
+    told = changes.pop("handoff", {"tool": "script", "command": "true", "timeout": 600})
     return {
         "machine": booted,
         "network": {"links": network.layout(booted["interfaces"], parameters)},
@@ -125,6 +126,6 @@ def context(name: str = "rocky9", *, static: bool = False, links: str = "", **ch
         "build": {"number": 3, "id": "8b5bd43e"},
         "urls": URLS,
         "secrets": ["root_password"],
-        "handoff": {"tool": "script", "command": "true", "timeout": 600},
+        "handoff": {"secrets": [], **told},
         **changes,
     }

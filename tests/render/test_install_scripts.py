@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from provisioner.errors import ProvisionerError
 from provisioner.render.confined import Job, render
 from tests.render.context import URLS, context, profile, sources
 from tests.render.kickstarts import server as machine
@@ -175,6 +176,59 @@ def test_built_is_given_up_after_half_an_hour(installer: Installer) -> None:
     assert 25 * 60 <= sum(pauses) <= 35 * 60
     assert max(pauses) == 64
     assert "did not acknowledge" in ran.output
+
+
+def test_the_secrets_of_the_handoff_are_in_the_new_system_for_root_alone(installer: Installer) -> None:
+    """Each is asked for once, by name; of several lines; and the variant of every family is this one snippet."""
+
+    def gives(asked: Asked, before: int) -> tuple[int, bytes]:
+        return (200, b"two\nlines") if "/secret/" in asked.path else all_well(asked, before)
+
+    root = installer.place / "target"
+    (root / "etc").mkdir(parents=True)
+    told = {"tool": "pretend", "secrets": ["a-key", "b-key"]}
+    with recorder(gives) as server:
+        ran = installer.run(kickstart_script("%post", handoff=told).replace("/mnt/sysroot", str(root)), server)
+    assert ran.status == 0, ran.output
+    names = [each.path.rpartition("/")[2] for each in server.asked if "/secret/" in each.path]
+    assert names == ["a-key", "b-key"]
+    directory = root / "etc/provisioner/secrets"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {each.name: each.read_text() for each in directory.iterdir()} == dict.fromkeys(names, "two\nlines\n")
+    assert {each.stat().st_mode & 0o777 for each in directory.iterdir()} == {0o600}
+    assert "lines" not in ran.output
+
+
+def test_a_secret_of_the_handoff_that_is_refused_stops_it(installer: Installer) -> None:
+    def refuses(asked: Asked, before: int) -> tuple[int, bytes]:
+        return (410, b"") if asked.path.endswith("/secret/b-key") else all_well(asked, before)
+
+    root = installer.place / "target"
+    (root / "etc").mkdir(parents=True)
+    told = {"tool": "pretend", "secrets": ["a-key", "b-key"]}
+    with recorder(refuses) as server:
+        ran = installer.run(kickstart_script("%post", handoff=told).replace("/mnt/sysroot", str(root)), server)
+    assert ran.status == 1
+    assert server.steps() == ["configure", "failed"]
+    assert "b-key" in server.asked[-1].form["message"]
+
+
+@pytest.mark.parametrize("name", ["rocky9", "debian12", "ubuntu2404", "sles15"])
+def test_every_family_takes_the_secrets_of_the_handoff(name: str) -> None:
+    files = [profile(name)["template"]]
+    given = context(name, handoff={"tool": "pretend", "secrets": ["a-key"]})
+    (text,) = render([Job(each, given) for each in files], sources())
+    assert isinstance(text, str), text
+    assert re.search(r"for provisioner_name in \W*a-key\W*; do", text)
+
+
+@pytest.mark.parametrize("name", ["fcos", "flatcar"])
+def test_ignition_refuses_a_tool_with_secrets(name: str) -> None:
+    """What a config of Ignition holds outlives the installation."""
+    given = context(name, handoff={"tool": "pretend", "secrets": ["a-key"]})
+    (error,) = render([Job(profile(name)["template"], given)], sources())
+    assert isinstance(error, ProvisionerError)
+    assert "handoff: pretend" in error.message
 
 
 def test_a_handoff_that_cannot_be_fetched_is_a_failure(installer: Installer) -> None:
