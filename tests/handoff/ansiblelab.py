@@ -12,7 +12,11 @@ import pytest
 from conftest import Served
 from handoff.rootdir import Root, Wire, base
 
-MARKS = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # the first of a kind makes its root directory
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
 PACKAGES = ("ansible-core", "git", "gnupg", "openssh-server", "python3")
 VAULTED = "the vaulted canary word"
 PLAYBOOK = """

@@ -14,7 +14,11 @@ from handoff.firstday import FirstDay
 from handoff.rootdir import Root, Wire, wire
 from handoff.setup_steps import linked, steps
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # the first of a kind makes its root directory
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
 SECRET = "/etc/provisioner/secrets/cfengine-key"
 BOOTSTRAP = ("cf-agent", "--trust-server=no", "--skip-bootstrap-policy-run", "--bootstrap")
 

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from handoff.rootdir import base, wire
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # the first of a kind makes its root directory
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
 
 
 def test_machines_reach_each_other_and_this_host_and_are_gone_afterwards(tmp_path: Path) -> None:

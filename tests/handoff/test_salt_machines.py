@@ -17,7 +17,11 @@ from handoff.setup_steps import linked, steps
 from provisioner.handoff.protocol import Host
 from provisioner.handoff.salt import Salt
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),  # the first of a kind makes its root directory
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
 TOP = "base:\n  '*': [motd]\n"
 MOTD = "/etc/motd:\n  file.managed:\n    - contents: Salt looks after {{ grains.id }}\n"
 SECRET = "/etc/provisioner/secrets/salt-minion-key"
