@@ -14,6 +14,7 @@ from tests.handoff.canary import Canaries
 from tests.handoff.chef_client import add_client, runs
 from tests.handoff.chef_server import ChefServer, chef_server
 from tests.handoff.hostday import HostDay, at_debug
+from tests.handoff.setup_steps import steps
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,12 @@ def talkative(served: Served) -> Served:
 @pytest.fixture
 def server(talkative: Served, tmp_path: Path) -> Iterator[ChefServer]:
     with chef_server(tmp_path) as running:
-        running.add_user("provisioner", talkative.state / "credentials/chef-admin.pem")
+        running.add_user("provisioner", tmp_path / "chef-admin.pem")
+        command = next(line for line in steps("chef: its key").splitlines() if line.startswith("install "))
+        owned = command.replace("-o provisioner -g provisioner ", "").replace(
+            "/var/lib/provisioner", str(talkative.state)
+        )
+        subprocess.run(["sh", "-euc", owned], cwd=tmp_path, check=True)
         running.policy_groups["production"] = {"web": {"revision_id": "1"}}
         yield running
 
