@@ -183,9 +183,10 @@ def limit(build: Build) -> timedelta | None:
 def overdue(site: Site, at: datetime | None = None) -> int:
     """Fail every build whose handoff did not confirm within its limit, with what the tool said last; how many."""
     moment = at or now()
-    waiting = select(Build).join(Handoff, Handoff.build_id == Build.id).where(Build.state == Phase.BUILT.state)
+    # Not DISTINCT over a join: PostgreSQL cannot compare JSON.
+    waiting = select(Build).where(Build.state == Phase.BUILT.state, Build.id.in_(select(Handoff.build_id)))
     with read(site.engine) as session:
-        late = [build.id for build in session.scalars(waiting.distinct()) if _is_late(build, moment)]
+        late = [build.id for build in session.scalars(waiting) if _is_late(build, moment)]
     for build_id in late:
         with write(site.engine) as session:
             build = lock(session, session.get_one(Build, build_id))

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from conftest import both_engines
 from sqlalchemy import select
 from world import ACTOR, IP, MAC, OTHER_IP, World, token_in
 
@@ -18,6 +19,7 @@ from provisioner.store.handoffs import Handoff, Outbox
 from provisioner.store.models import Build, now
 from tests.handoff.pretend import Pretend, Pushed
 
+pytestmark = both_engines
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB"
 
 
