@@ -13,6 +13,8 @@ from provisioner.handoff.protocol import Credentials, Host, Identity, Prepared, 
 from tests.handoff.onhost import SHELLS, OnHost
 from tests.handoff.standin import body_of, calls, stand_in
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = Subject("web01", "Web01.example.com", "web", 7)
 # From a hub of Debian's cfengine3; `cf-key --print-digest` says MD5=448eb357eb6dd474640099c52d2331a7.
 HUB_KEY = """-----BEGIN RSA PUBLIC KEY-----

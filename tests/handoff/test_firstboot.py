@@ -15,6 +15,8 @@ from provisioner.core.markers import BUILD_URLS, fill
 from provisioner.handoff import Prepared
 from tests.render.recorder import Asked, Recorder, recorder
 
+pytestmark = pytest.mark.slow
+
 SHELLS = {"bash": ["bash"], "dash": ["dash"], "busybox": ["busybox", "sh"]}
 REAL = (
     "head",

@@ -48,6 +48,8 @@ from tests.handoff.agent_requests import (
     request,
 )
 
+pytestmark = pytest.mark.slow
+
 PUPPET = {"tool": "puppet", "server": "puppet.example.com", "role": "web"}
 CA = "192.0.2.9"
 NAME = "web01"
