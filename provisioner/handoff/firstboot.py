@@ -13,10 +13,10 @@ from provisioner.handoff.tools import tool
 def handoff_script(name: str, prepared: Prepared, urls: Mapping[str, str]) -> str:
     """The complete script for a tool: POSIX sh that needs sed, awk, tail and one of curl, wget or python3.
 
-    It takes the secrets that the installer did not leave, runs the tool's body once while its log goes to
-    ``urls["event"]``, removes the secrets, remembers the result across reboots until it is reported to
-    ``urls["configured"]`` (``status``, ``exit_code``, ``message``, ``log``: at most 60 KiB of the end), and after a
-    reported success removes itself. After a reported failure it asks for the script of another round.
+    It takes the secrets that the installer did not leave, runs the tool's body once, removes the secrets, remembers
+    the result across reboots until it is reported to ``urls["configured"]`` (``status``, ``exit_code``, ``message``,
+    ``log``: at most 60 KiB of the end), and after a reported success removes itself. Its log goes there while it runs
+    (``status=running``). After a reported failure it asks for the script of another round.
 
     Raises UnknownReference for an unknown tool.
     """
@@ -29,7 +29,6 @@ def handoff_script(name: str, prepared: Prepared, urls: Mapping[str, str]) -> st
         .replace("@good@", " | ".join(str(code) for code in sorted(chosen.good_exits)), 1)
         .replace("@secrets@", " ".join(prepared.secrets), 1)
         .replace("@url@", shlex.quote(urls["configured"]), 1)
-        .replace("@event@", shlex.quote(urls["event"]), 1)
         .replace("@body@", chosen.body(prepared).rstrip("\n"), 1)
     )
 

@@ -13,7 +13,6 @@ result=$dir/handoff.result     # "ok 0" or "failed 7": the run is over, whether 
 reported=$dir/handoff.reported # it failed, and the server knows
 url=@url@
 base=${url%/configured}
-event=@event@
 mkdir -p "$dir" "$root/var/log"
 
 say() {
@@ -159,12 +158,12 @@ stream() {
         [ "$size" -gt "$seen" ] || continue
         seen=$size
         {
-            printf 'step=handoff-log&message='
+            printf 'status=running&message='
             tail -n 1 "$log" | tail -c 300 | encode
             printf '&log='
             tail -c 8192 "$log" | encode
         } >"$dir/handoff.tail"
-        post "$event" "$dir/handoff.tail" >/dev/null 2>&1
+        post "$url" "$dir/handoff.tail" >/dev/null 2>&1
         [ -n "${PROVISIONER_STREAM_PAUSE-}" ] || pause=$((pause < 60 ? pause + 10 : 60))
     done
 }

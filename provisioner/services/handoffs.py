@@ -21,7 +21,7 @@ from provisioner.services.arming import (
     record_build,
     sealed_handoff,
 )
-from provisioner.services.lives import add_event, apply_trigger, flag, lock, phase
+from provisioner.services.lives import add_event, apply_trigger, flag, has_room, lock, phase
 from provisioner.services.reports import Receipt
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import read, write
@@ -115,6 +115,18 @@ def again(site: Site, presented: str, source: str) -> str:
     if not waits:
         raise TokenRefused(_REFUSED)
     return text
+
+
+def running(site: Site, presented: str, source: str, message: str, log: str) -> Receipt:
+    """What the tool says while it runs on the machine. Raises TokenRefused unless the build waits for its handoff."""
+    uid = _uid(site, presented)
+    with write(site.engine) as session:
+        attempt, build = reports.held(session, uid)
+        if attempt.superseded or phase(build) is not Phase.BUILT:
+            raise TokenRefused(_REFUSED)
+        if has_room(session, build):
+            add_event(session, build, "handoff-log", message, attempt=attempt, source=source, log=log)
+        return Receipt(build.state)
 
 
 def ready(site: Site, presented: str, source: str, address: str, host_keys: Sequence[str]) -> Receipt:

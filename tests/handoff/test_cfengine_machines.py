@@ -79,6 +79,8 @@ def test_cfengine_a_machine_is_configured_with_a_key_of_its_own_and_no_other_key
         day.install()
         first = machine.read(SECRET)
         canaries.add("the agent's key", first[: first.index("-----BEGIN RSA PUBLIC")])
+        # A real installation takes minutes; by its end the hub has the key.
+        wait_for(lambda: day.build()["handoff"]["state"] == "issued", what="the key at the hub")
         done = day.boot()
     assert done.returncode == 0, day.log()
     assert day.state() == "configured"

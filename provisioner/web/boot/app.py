@@ -107,6 +107,10 @@ def _reports(app: Flask, site: Site) -> None:
     @app.post("/build/<presented>/configured")
     def configured(presented: str) -> dict[str, Any]:
         body = _body()
+        if body.get("status") == "running":
+            log = reports.clip_log(str(body.get("log", "")))
+            state = handoffs.running(site, presented, source(), str(body.get("message", "")), log)
+            return {"state": state.state, "repeated": state.repeated}
         if body.get("status") == "ready":
             keys = str(body.get("host_keys", "")).splitlines()
             state = handoffs.ready(site, presented, source(), str(body.get("address", "")), keys)
