@@ -91,7 +91,9 @@ def follow(session: Session, build: Build, trigger: Trigger, before: Phase, afte
         _begin(session, build)
     elif after in ENDED and before not in ENDED:
         row = current(session, build.id)
-        if row is not None and after not in {Phase.CONFIGURED, Phase.FAILED_HANDOFF}:
+        # Stopped, since somebody else has a secret of it: whatever was issued is no good, installed or not.
+        stays = after in {Phase.CONFIGURED, Phase.FAILED_HANDOFF} and trigger is not Trigger.STOP
+        if row is not None and not stays:
             revoke(session, row)
         if row is not None:
             row.kept = None

@@ -9,7 +9,7 @@ from conftest import both_engines
 from sqlalchemy import select
 from world import ACTOR, IP, MAC, OTHER_IP, World, token_in
 
-from provisioner.errors import BuildNotPossible, IllegalTransition, InvalidInput, TokenRefused
+from provisioner.errors import BuildNotPossible, IllegalTransition, InvalidInput, SecretGone, TokenRefused
 from provisioner.handoff import tools
 from provisioner.services import arming, attempts, boot, builds, check, handoffs, machines, outbox, profiles, reports
 from provisioner.services.boot import BootRequest
@@ -154,6 +154,22 @@ def test_what_ends_a_build_or_a_machine_revokes_its_identity(life: Life, tool: P
     life.work()
     assert life.states() == ["revoked"]
     assert tool.asked[-1] == ("revoke", "web01", "1")
+
+
+def test_s23_who_asks_for_a_secret_a_second_time_costs_the_build_its_identity(life: Life, tool: Pretend) -> None:
+    """In another round of an installed machine, too: the machine goes on from its disk, the identity is revoked."""
+    life.installed()
+    life.report(ok=False, exit_code=1)
+    builds.retry_handoff(life.site, ACTOR, "web01")
+    life.work()
+    token = token_in(handoffs.again(life.site, life.handoff, IP), "configured")
+    attempts.unwrap(life.site, token, "pretend-key", "n", IP)
+    with pytest.raises(SecretGone):
+        attempts.unwrap(life.site, token, "pretend-key", "another", IP)
+    life.work()
+    assert life.states() == ["revoked", "revoked"]
+    assert tool.asked[-1] == ("revoke", "web01", "2")
+    assert boot.boot_script(life.site, BootRequest(MAC, IP)).decision.next_boot.value == "local"
 
 
 def test_a_machine_that_is_removed_takes_its_identity_along(life: Life, tool: Pretend) -> None:
