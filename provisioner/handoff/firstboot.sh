@@ -73,16 +73,19 @@ encode() {
         awk '{ printf "%s%s", lf, $0; lf = "%0A" }'
 }
 
-# URL FILE: posts the form once and prints the answer; succeeds on a 2xx.
+# URL FILE: posts the form once and prints the answer; succeeds on a 2xx. The URL has the token in it, and everybody on
+# this machine can see command lines; so it goes another way, but to busybox's wget, which knows none.
 post() {
     if command -v curl >/dev/null 2>&1; then
-        curl -fsS --max-time 60 --data-binary "@$2" "$1"
-    elif command -v wget >/dev/null 2>&1; then
-        limited 60 wget -q -O - --post-file="$2" "$1" # not -T: Debian's static busybox crashes on it
+        printf 'url = "%s"\n' "$1" | curl -fsS --max-time 60 --data-binary "@$2" -K -
+    elif command -v python3 >/dev/null 2>&1; then
+        printf '%s' "$1" | python3 -c 'import sys, urllib.request
+body = urllib.request.urlopen(sys.stdin.read(), open(sys.argv[1], "rb").read(), 60).read()
+sys.stdout.buffer.write(body)' "$2"
+    elif wget --help 2>&1 | grep -q -e --input-file; then
+        printf '%s\n' "$1" | wget -q -T 60 -t 1 -O - --post-file="$2" -i -
     else
-        python3 -c 'import sys, urllib.request
-body = urllib.request.urlopen(sys.argv[2], open(sys.argv[1], "rb").read(), 60).read()
-sys.stdout.buffer.write(body)' "$2" "$1"
+        limited 60 wget -q -O - --post-file="$2" "$1" # not -T: Debian's static busybox crashes on it
     fi
 }
 

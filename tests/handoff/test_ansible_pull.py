@@ -8,28 +8,17 @@ from typing import Any
 
 import pytest
 from conftest import Served
-from handoff.ansiblelab import MARKS, PACKAGES, PLAYBOOK, VAULTED, credentials_of, finished, vaulted
+from handoff.ansiblelab import MARKS, PACKAGES, PLAYBOOK, VAULTED, finished, vaulted
 from handoff.canary import Canaries
 from handoff.firstday import FirstDay
 from handoff.git_server import git_over_https
-from handoff.rootdir import Root, Wire, base, wire
+from handoff.rootdir import Root, Wire, base
 from handoff.setup_steps import steps
 
 from provisioner.handoff.ansible_pull import AnsiblePull
 from provisioner.handoff.protocol import Host
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Wire]:
-    with wire() as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def credentials(served: Served) -> Path:
-    return credentials_of(served)
 
 
 @pytest.fixture

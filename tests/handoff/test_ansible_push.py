@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from conftest import Served, wait_for
-from handoff.ansiblelab import MARKS, PLAYBOOK, VAULTED, credentials_of, finished, vaulted
+from handoff.ansiblelab import MARKS, PLAYBOOK, VAULTED, finished, vaulted
 from handoff.canary import Canaries
 from handoff.firstday import FirstDay
-from handoff.rootdir import Root, Wire, wire
+from handoff.rootdir import Root, Wire
 from handoff.setup_steps import steps
 from sqlalchemy import select
 
@@ -23,17 +23,6 @@ from provisioner.store.handoffs import Handoff
 from provisioner.store.models import Build
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Wire]:
-    with wire() as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def credentials(served: Served) -> Path:
-    return credentials_of(served)
 
 
 @pytest.fixture

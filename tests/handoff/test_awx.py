@@ -8,25 +8,14 @@ from typing import Any
 
 import pytest
 from conftest import Served, wait_for
-from handoff.ansiblelab import MARKS, credentials_of, finished
+from handoff.ansiblelab import MARKS, finished
 from handoff.awx_server import StandIn, awx
 from handoff.canary import Canaries
 from handoff.firstday import FirstDay
-from handoff.rootdir import Root, Wire, wire
+from handoff.rootdir import Root, Wire
 from handoff.setup_steps import steps
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Wire]:
-    with wire() as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def credentials(served: Served) -> Path:
-    return credentials_of(served)
 
 
 @pytest.fixture

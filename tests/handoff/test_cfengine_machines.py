@@ -11,7 +11,7 @@ from conftest import Served, wait_for
 from handoff.canary import Canaries
 from handoff.cfenginelab import WORK, Hub, cfengine_base
 from handoff.firstday import FirstDay
-from handoff.rootdir import Root, Wire, wire
+from handoff.rootdir import Root, Wire
 from handoff.setup_steps import linked, steps
 
 pytestmark = [
@@ -21,12 +21,6 @@ pytestmark = [
 ]
 SECRET = "/etc/provisioner/secrets/cfengine-key"
 BOOTSTRAP = ("cf-agent", "--trust-server=no", "--skip-bootstrap-policy-run", "--bootstrap")
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Wire]:
-    with wire() as network:
-        yield network
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from conftest import Served, wait_for
 from handoff.canary import Canaries
 from handoff.firstday import FirstDay
-from handoff.rootdir import Root, Wire, wire
+from handoff.rootdir import Root, Wire
 from handoff.saltlab import Master, salt_base
 from handoff.setup_steps import linked, steps
 
@@ -26,12 +26,6 @@ TOP = "base:\n  '*': [motd]\n"
 MOTD = "/etc/motd:\n  file.managed:\n    - contents: Salt looks after {{ grains.id }}\n"
 SECRET = "/etc/provisioner/secrets/salt-minion-key"
 MINION = "/etc/salt/pki/minion"
-
-
-@pytest.fixture(scope="module")
-def lan() -> Iterator[Wire]:
-    with wire() as network:
-        yield network
 
 
 @pytest.fixture(scope="module")

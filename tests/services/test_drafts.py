@@ -25,7 +25,7 @@ from provisioner.services import (
 from provisioner.services.machines import InterfaceInput
 from provisioner.services.site import Site
 from provisioner.store.engine import read, write
-from provisioner.store.models import Distro, Profile
+from provisioner.store.models import Distro, Profile, now
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +121,7 @@ def test_a_draft_keeps_the_rules_of_every_change(site: Site, own: World) -> None
     rehearsed = templates.edit(site.rehearsing(), ACTOR, OWN, BAD)
     assert rehearsed["draft"] == BAD
     assert templates.show(site, OWN)["draft"] == "{% if %}"
-    assert asof.render(site, "web01", "2026-11-23T23:59:59+00:00")["files"]["answer"] == "text\nlang en_US.UTF-8\n"
+    assert asof.render(site, "web01", now().isoformat())["files"]["answer"] == "text\nlang en_US.UTF-8\n"
 
 
 def test_a_change_that_somebody_else_makes_meanwhile_is_validated_against(

@@ -61,7 +61,8 @@ def run(argv: list[str], text: str, suffix: str) -> tuple[int, str] | None:
             done = subprocess.run(
                 [program, *argv[1:], str(path)],
                 cwd=place,
-                env=_ENVIRONMENT | {"HOME": place, "DEBCONF_SYSTEMRC": f"{place}/debconf.conf"},
+                # ksvalidator leaves a copy of what it reads in TMPDIR
+                env=_ENVIRONMENT | {"HOME": place, "TMPDIR": place, "DEBCONF_SYSTEMRC": f"{place}/debconf.conf"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
