@@ -1,8 +1,9 @@
 """S35: what others notice while somebody's template runs into its limits, again and again.
 
 A real ``provisioner serve``; two kinds of requests, one after the other as fast as they are answered: a machine's boot
-script from the boot plane, a machine from the API. By turns nobody else asks anything, and somebody has one machine
-rendered whose template never ends, without a pause.
+script from the boot plane, a machine from the API. By turns nobody else asks anything; another program computes without
+a pause, at the lowest priority there is (SCHED_IDLE); and somebody has one machine rendered whose template never ends,
+without a pause. The second is the floor: what a host notices of any core that is busy.
 """
 
 import contextlib
@@ -108,8 +109,26 @@ def _await(server: Server, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def somebody(server: Server, *, there: bool) -> Iterator[list[int]]:
-    """Somebody who has the endless template rendered over and over; the statuses of the answers."""
+def nobody(_server: Server) -> Iterator[None]:
+    """The host has nothing else to do."""
+    yield
+
+
+@contextlib.contextmanager
+def loop(_server: Server) -> Iterator[None]:
+    """Another program has a core for as long as nobody else wants it."""
+    step_back = "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))"
+    process = subprocess.Popen([sys.executable, "-c", f"import os\n{step_back}\nwhile True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def template(server: Server) -> Iterator[None]:
+    """Somebody has the endless template rendered over and over."""
     statuses: list[int] = []
     over = threading.Event()
 
@@ -118,22 +137,25 @@ def somebody(server: Server, *, there: bool) -> Iterator[list[int]]:
             statuses.append(server.get("http", f"/api/v1/machines/{SLOW}:render", "POST", bearer=True)[0])
 
     thread = threading.Thread(target=insist, daemon=True)
-    if there:
-        thread.start()
-    yield statuses
+    thread.start()
+    yield
     over.set()
-    if there:
-        thread.join(SILENCE)
+    thread.join(SILENCE)
+    if not statuses or set(statuses) != {422}:
+        raise SystemExit(f"the endless template was answered with {sorted(set(statuses))}, not with its limit")
 
 
-def phase(server: Server, seconds: float, *, with_somebody: bool) -> dict[str, list[float]]:
+BESIDE = {"alone": nobody, "a loop": loop, "the template": template}
+
+
+def phase(server: Server, seconds: float, beside: str) -> dict[str, list[float]]:
     """The times of both kinds of requests in so many seconds, in milliseconds."""
     asked = {
         "boot script": ("boot", f"/boot/ipxe/{urllib.parse.quote(MAC)}", False),
         "API": ("http", f"/api/v1/machines/{MACHINE}", True),
     }
     times: dict[str, list[float]] = {what: [] for what in asked}
-    with somebody(server, there=with_somebody) as statuses:
+    with BESIDE[beside](server):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for what, (plane, path, bearer) in asked.items():
@@ -141,8 +163,6 @@ def phase(server: Server, seconds: float, *, with_somebody: bool) -> dict[str, l
                 if status != 200:
                     raise SystemExit(f"{what}: HTTP {status}")
                 times[what].append(took * 1000)
-    if with_somebody and (not statuses or set(statuses) != {422}):
-        raise SystemExit(f"the endless template was answered with {sorted(set(statuses))}, not with its limit")
     return times
 
 
@@ -151,34 +171,39 @@ def _p99(times: list[float]) -> float:
 
 
 def run(count: int, runs: int, seconds: float) -> list[str]:
-    """The table: the p99 of each pair of phases, and their ratio."""
-    pairs = []
+    """The table: the p99 of each phase, and their ratios."""
+    rounds = []
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory) / "state"
         populate(state, count)
         with serving(state) as server:
-            phase(server, min(2.0, seconds), with_somebody=False)  # all is loaded and warm then
+            phase(server, min(2.0, seconds), "alone")  # all is loaded and warm then
             for number in range(runs):
-                pairs.append([phase(server, seconds, with_somebody=each) for each in (False, True)])
-                report.say(f"pair {number + 1} of {runs}: {_told(pairs[-1])}")
+                rounds.append({beside: phase(server, seconds, beside) for beside in BESIDE})
+                report.say(f"round {number + 1} of {runs}: {_told(rounds[-1])}")
     lines = [
-        "S35: others' requests while somebody's template runs into its limits (2 s of processor time) again and again,",
-        f"and while nobody's does, by turns: {runs} pairs of {seconds:.0f} s each, {count} machines, one requester.",
-        "The median of each pair's p99, and of their ratios. The template takes what others leave of a core.",
+        "S35: others' requests while somebody's template runs into its limits (2 s of processor time) again and again;",
+        "while another program loops at the lowest priority there is, which is what a host notices of any busy core;",
+        f"and while nobody does anything, by turns: {runs} rounds of {seconds:.0f} s each, {count} machines, one client.",
+        "The median of each round's p99, and of the ratios of the rounds.",
         "",
-        "| request | p99 alone, ms | p99 beside it, ms | ratio | requests |",
-        "|---|---|---|---|---|",
+        "| request | p99 alone, ms | beside a loop, ms | beside the template, ms | to the loop | to alone | requests |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for what in pairs[0][0]:
-        alone, beside = ([_p99(pair[side][what]) for pair in pairs] for side in (0, 1))
-        ratio = statistics.median(after / before for before, after in zip(alone, beside, strict=True))
-        asked = sum(len(pair[side][what]) for pair in pairs for side in (0, 1))
-        lines.append(
-            f"| {what} | {statistics.median(alone):.1f} | {statistics.median(beside):.1f} | {ratio:.2f} | {asked} |"
-        )
+    for what in rounds[0]["alone"]:
+        p99 = {beside: [_p99(each[beside][what]) for each in rounds] for beside in BESIDE}
+        ratios = [_ratio(p99["the template"], p99[other]) for other in ("a loop", "alone")]
+        asked = sum(len(each[beside][what]) for each in rounds for beside in BESIDE)
+        told = [*(f"{statistics.median(p99[beside]):.1f}" for beside in BESIDE), *(f"{each:.2f}" for each in ratios)]
+        lines.append(f"| {what} | {' | '.join(told)} | {asked} |")
     return lines
 
 
-def _told(pair: list[dict[str, list[float]]]) -> str:
-    p99 = {what: [_p99(side[what]) for side in pair] for what in pair[0]}
-    return ", ".join(f"{what} {alone:.1f} ms alone, {beside:.1f} ms beside" for what, (alone, beside) in p99.items())
+def _ratio(those: list[float], others: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(those, others, strict=True))
+
+
+def _told(one: dict[str, dict[str, list[float]]]) -> str:
+    return ", ".join(
+        f"{what} {' / '.join(f'{_p99(one[beside][what]):.1f}' for beside in BESIDE)} ms" for what in one["alone"]
+    )
