@@ -184,7 +184,7 @@ def run(count: int, runs: int, seconds: float) -> list[str]:
     lines = [
         "S35: others' requests while somebody's template runs into its limits (2 s of processor time) again and again;",
         "while another program loops at the lowest priority there is, which is what a host notices of any busy core;",
-        f"and while nobody does anything, by turns: {runs} rounds of {seconds:.0f} s each, {count} machines, one client.",
+        f"and while nobody does, by turns: {runs} rounds of {seconds:.0f} s each, {count} machines, one client.",
         "The median of each round's p99, and of the ratios of the rounds.",
         "",
         "| request | p99 alone, ms | beside a loop, ms | beside the template, ms | to the loop | to alone | requests |",
