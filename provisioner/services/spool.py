@@ -61,8 +61,8 @@ def put(site: Site, report: Report) -> None:
     for _ in range(10):
         try:
             _write(site.spool_dir, directory, content)
-        except Unavailable:
-            if directory.is_dir():
+        except Unavailable as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
                 raise
             continue  # the spool was emptied, and the directory removed, between its making and the write
         log.warning("report spooled: the database cannot be asked", kind=report.kind, step=report.step)

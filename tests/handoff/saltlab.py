@@ -14,6 +14,7 @@ LOCK = Path(__file__).resolve().parents[2] / "scripts" / "requirements-salt.lock
 _PROGRAMS = {"salt-call": "salt_call", "salt-master": "salt_master", "salt-api": "salt_api"}
 _PROGRAMS |= {"salt-key": "salt_key", "salt-run": "salt_run", "salt-minion": "salt_minion"}
 _HOOK = """\
+set -e
 pip={python}; lock={lock} # {digest}
 site=$("$1/usr/bin/python3" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 "$pip" -m pip install -q --require-hashes -r "$lock" --target "$1/usr/local/lib/$site/dist-packages"

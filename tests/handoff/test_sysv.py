@@ -117,10 +117,11 @@ def test_the_init_script_hands_over_once_and_removes_itself(system: System) -> N
         system.put(system.script(server, "echo ran >>/runs"))
         system.boot()
         wait_for(system.is_clean, what="the end of the handoff")
+        log = system.root / "var/log/provisioner-first-boot.log"
+        wait_for(lambda: "provisioner: handed over" in log.read_text(), what="the end of the init script")
     assert [each.form["status"] for each in server.asked if each.path.endswith("/configured")] == ["ok"]
     assert (system.root / "runs").read_text() == "ran\n"
     assert not (system.root / "etc/init.d/provisioner-handoff").exists()
-    assert "provisioner: handed over" in (system.root / "var/log/provisioner-first-boot.log").read_text()
 
 
 def test_it_is_started_in_the_runlevels_of_servers_and_says_how_to_use_it(system: System) -> None:
