@@ -22,6 +22,7 @@ class Small(BaseApplication):  # type: ignore[misc]
     """One worker, four threads."""
 
     longest_body = 4096
+    most_downloads = 0
 
     def __init__(self, port: int, connections: int, file: str, per_address: int, proxies: tuple[str, ...]) -> None:
         self.most_per_address, self.trusted_proxies = per_address, proxies

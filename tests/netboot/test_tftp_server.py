@@ -366,14 +366,18 @@ def test_t04_what_is_not_a_regular_file_is_an_error_and_is_closed(tmp_path: Path
 
 def test_a_file_that_shrinks_while_it_is_served_ends_its_own_transfer_only(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(noise(4096))
+    path.write_bytes(noise(100_000))
     with running(lambda asked: opened(path) if asked.name == "x" else b"good") as tftp, Client(tftp.address) as client:
         client.ask("x")
-        client.receive()
-        os.truncate(path, 100)
-        client.ack(1)
         packet = client.receive()
+        os.truncate(path, 100)
+        while packet.opcode == DATA:  # what was read before
+            block = packet.number
+            assert packet.data == noise(100_000)[512 * (block - 1) : 512 * block]
+            client.ack(block)
+            packet = client.receive()
         assert (packet.opcode, packet.number) == (ERROR, 0)
+        assert [transfer.outcome for transfer in tftp.ended()] == ["error"]
         assert fetch(tftp.address, "good") == b"good"
 
 

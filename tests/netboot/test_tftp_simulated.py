@@ -111,13 +111,14 @@ def test_t14_r10_a_delay_costs_at_most_its_window(late: float, window: int) -> N
     copies=st.sampled_from([0.0, 0.01, 0.05, 0.2, 1.0]),
     late=st.sampled_from([0.0, 0.01, 0.05, 0.2]),
     chatty=st.booleans(),
+    segments=st.booleans(),
 )
 def test_t12_t14_r10_whatever_the_weather_the_content_is_the_same(
-    seed: int, size: int, window: int, loss: float, copies: float, late: float, chatty: bool
+    seed: int, size: int, window: int, loss: float, copies: float, late: float, chatty: bool, segments: bool
 ) -> None:
     ways = same(seed, loss=loss, copies=copies, late=late, most_late=0.3)
     options = {"blksize": "512", "windowsize": str(window), "tsize": "0"}
-    first_ack = Play(CONTENT[:size], options, *ways, chatty=chatty)
+    first_ack = Play(CONTENT[:size], options, *ways, chatty=chatty, segments=segments)
     done = first_ack.run()
     if done.outcome == "timeout" and not first_ack.session.answered:
         return  # three OACKs in vain: the client would ask again

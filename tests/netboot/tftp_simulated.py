@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from provisioner.netboot.tftp import Limits, Request
+from provisioner.netboot.tftp.blocks import Blocks, Chunks
 from provisioner.netboot.tftp.content import BytesReader
 from provisioner.netboot.tftp.options import negotiate
 from provisioner.netboot.tftp.session import Asked, Session
@@ -84,6 +85,7 @@ class Play:
         *,
         patience: float = 1.0,
         chatty: bool = True,
+        segments: bool = True,
         **limits: float,
     ) -> None:
         self.out, self.back, self.patience, self.chatty = out, back, patience, chatty
@@ -95,7 +97,9 @@ class Play:
         terms = negotiate(options, len(content), blksize=1468, windowsize=bounds.windowsize)
         asked = Asked(Request("x", "192.0.2.1", 1, "192.0.2.2", options), options)
         self.blksize, self.window = terms.blksize, terms.windowsize
-        self.session = Session(asked, self, BytesReader(content), terms, bounds, allowed=bounds.unacknowledged, now=0.0)
+        self.segments = segments and terms.windowsize > 1
+        blocks = Blocks(BytesReader(content), terms.blksize, terms.windowsize, Chunks(bounds.cache_bytes))
+        self.session = Session(asked, self, blocks, terms, bounds, allowed=bounds.unacknowledged, now=0.0)
         self.sent: list[int] = []
         self.times: list[float] = []
         self.got = bytearray()
@@ -106,19 +110,20 @@ class Play:
     # The session's port
 
     def send(self, data: bytes, /) -> int:
+        stride = self.blksize + 4
+        if self.segments and len(data) > stride and data[1] == DATA:
+            for at in range(0, len(data), stride):
+                self._send(data[at : at + stride])
+        else:
+            self._send(data)
+        return len(data)
+
+    def _send(self, data: bytes) -> None:
         if struct.unpack("!H", data[:2])[0] == DATA:
             self.sent.append(struct.unpack("!H", data[2:4])[0])
             self.times.append(self.now)
         for delay in self.back.delays(data):
             self._at(self.now + delay, lambda: self._hear(data))
-        return len(data)
-
-    def sendmsg(self, buffers: list[bytes | memoryview], ancillary: list[tuple[int, int, bytes]], /) -> int:
-        whole = b"".join(bytes(part) for part in buffers)
-        (size,) = struct.unpack("=H", ancillary[0][2])
-        for at in range(0, len(whole), size):
-            self.send(whole[at : at + size])
-        return len(whole)
 
     def recv(self, _size: int, /) -> bytes:
         if not self._inbox:

@@ -2,15 +2,24 @@
 
 import os
 import stat
+import time
+from collections.abc import Hashable
 from typing import Protocol
 
 from provisioner.netboot.tftp.contract import Content, OpenFile
 
+_YOUNG_NS = 2_000_000_000
+"""A file that was changed so recently may change again without its times showing it: some clocks tick in seconds."""
+
 
 class Reader(Protocol):
-    """Content of a known size; ``read`` gives exactly the bytes asked for, or raises OSError."""
+    """Content of a known size; ``read`` gives exactly the bytes asked for, or raises OSError.
+
+    Readers of the same ``identity`` have the same bytes; None: nothing is known of that.
+    """
 
     size: int
+    identity: Hashable
 
     def read(self, offset: int, length: int) -> bytes | memoryview: ...
     def close(self) -> None: ...
@@ -19,10 +28,11 @@ class Reader(Protocol):
 class BytesReader:
     """Content in memory; reading copies nothing."""
 
-    __slots__ = ("_view", "size")
+    __slots__ = ("_view", "identity", "size")
 
     def __init__(self, content: bytes) -> None:
         self.size = len(content)
+        self.identity: Hashable = None  # scripts are short, and each machine has its own
         self._view = memoryview(content)
 
     def read(self, offset: int, length: int) -> memoryview:
@@ -33,19 +43,29 @@ class BytesReader:
 
 
 class FileReader:
-    """Content of an open file, which it closes."""
+    """Content of an open file, which it closes; ``state`` is the file's when it was opened."""
 
-    __slots__ = ("_fd", "size")
+    __slots__ = ("_fd", "_modified", "identity", "size")
 
-    def __init__(self, file: OpenFile) -> None:
+    def __init__(self, file: OpenFile, state: os.stat_result) -> None:
         self.size = file.size
         self._fd = file.fd
+        self._modified = state.st_mtime_ns
+        changed = max(state.st_mtime_ns, state.st_ctime_ns)
+        settled = changed + _YOUNG_NS < time.time_ns()
+        times = (state.st_mtime_ns, state.st_ctime_ns)
+        self.identity: Hashable = (state.st_dev, state.st_ino, *times, file.size) if settled else None
 
     def read(self, offset: int, length: int) -> bytes:
-        length = min(length, self.size - offset)
+        """Raises OSError also for a file that was written to since: half of each would be neither.
+
+        One that was replaced (renamed over, deleted) is another file, and this one stays as it was.
+        """
         read = os.pread(self._fd, length, offset)
         if len(read) != length:
             raise OSError("the file became shorter while it was served")
+        if os.fstat(self._fd).st_mtime_ns != self._modified:
+            raise OSError("the file was changed while it was served")
         return read
 
     def close(self) -> None:
@@ -63,8 +83,8 @@ def reader_of(content: Content) -> Reader:
         return BytesReader(content)
     if not isinstance(content, OpenFile):
         raise TypeError(f"content must be bytes or OpenFile, not {type(content).__name__}")
-    reader = FileReader(content)
     state = os.fstat(content.fd)
+    reader = FileReader(content, state)
     if not stat.S_ISREG(state.st_mode) or not 0 <= content.size <= state.st_size:
         reader.close()
         raise OSError("not a regular file of the size that was given")

@@ -1,7 +1,8 @@
 """What the TFTP server and its caller exchange: plain data, no behaviour."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Limits:
 
     A session needs one descriptor, and one more when its content is an `OpenFile`: there are never more than fit into
     the process's limit when the server is made. Of an address with more than ``crowd`` sessions the oldest has to go
-    when there is no room for another's.
+    when there is no room for another's. Of the files that are asked for, ``cache_bytes`` are kept ready for sending.
     """
 
     sessions: int = 2000
@@ -95,3 +96,20 @@ class Limits:
     rate: float = 10_000.0
     burst: float = 20_000.0
     receive_buffer: int = 4 << 20
+    cache_bytes: int = 64 << 20
+
+    def divided(self, processes: int) -> Self:
+        """The share of one of so many processes: together they hold and send no more than these limits say."""
+        if processes == 1:
+            return self
+        return replace(
+            self,
+            resolvers=max(_LEAST_RESOLVERS, self.resolvers // processes),
+            **{name: max(1, getattr(self, name) // processes) for name in _COUNTED},
+            **{name: getattr(self, name) / processes for name in _RATED},
+        )
+
+
+_LEAST_RESOLVERS = 4  # two are any slow client's, see `resolving`
+_COUNTED = ("sessions", "waiting", "half_open_per_client", "crowd", "cache_bytes")
+_RATED = ("source_rate", "source_burst", "rate", "burst")

@@ -3,12 +3,13 @@
 import resource
 import time
 
+from provisioner.netboot.tftp.blocks import Blocks, Chunks
 from provisioner.netboot.tftp.content import Reader
 from provisioner.netboot.tftp.contract import Limits
 from provisioner.netboot.tftp.options import negotiate
 from provisioner.netboot.tftp.resolving import Pending
 from provisioner.netboot.tftp.session import Session
-from provisioner.netboot.tftp.sockets import Listener, Port, SharedPort, connect, largest_block
+from provisioner.netboot.tftp.sockets import Listener, OwnPort, Port, SharedPort, connect, largest_block
 
 _KEPT_FREE = 128
 """Descriptors for all else that the process has open: the database, the logs, files being looked for."""
@@ -24,7 +25,9 @@ def sessions_that_fit(wanted: int) -> int:
     return min(wanted, max(_LEAST_SESSIONS, (soft - _KEPT_FREE) // 2))
 
 
-def open_session(pending: Pending, reader: Reader, limits: Limits, *, shared: Listener | None, allowed: int) -> Session:
+def open_session(
+    pending: Pending, reader: Reader, chunks: Chunks, limits: Limits, *, shared: Listener | None, allowed: int
+) -> Session:
     """A session that may send ``allowed`` datagrams unacknowledged; its port is a connected socket.
 
     With ``shared`` it is that listener's port instead. The session owns the reader. Raises OSError when no socket can
@@ -36,9 +39,11 @@ def open_session(pending: Pending, reader: Reader, limits: Limits, *, shared: Li
     except BaseException:
         sock.close()
         raise
-    port: Port = sock
-    if shared is not None:
-        sock.close()  # it only told the route's MTU
-        port = SharedPort(shared, pending.arrival)
     terms = negotiate(pending.asked.options, reader.size, blksize=blksize, windowsize=limits.windowsize)
-    return Session(pending.asked, port, reader, terms, limits, allowed=allowed, now=time.monotonic())
+    blocks = Blocks(reader, terms.blksize, terms.windowsize, chunks)
+    if shared is None:
+        port: Port = OwnPort(sock, blocks.stride, blocks.window)
+    else:
+        sock.close()  # it only told the route's MTU
+        port = SharedPort(shared, pending.arrival, blocks.stride, blocks.window)
+    return Session(pending.asked, port, blocks, terms, limits, allowed=allowed, now=time.monotonic())

@@ -3,7 +3,7 @@
 import heapq
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _REBUILD_AT = 1000
 
@@ -98,8 +98,11 @@ class Timers:
         """Seconds until the next entry; None when there is none."""
         return max(0.0, self._heap[0][0] - now) if self._heap else None
 
-    def expired(self, now: float) -> Iterator[Alarm]:
+    def expired(self, now: float) -> Iterable[Alarm]:
         """Each alarm whose ``due`` has come; arm it again if it shall come up again."""
+        return self._expired(now) if self._heap and self._heap[0][0] <= now else ()
+
+    def _expired(self, now: float) -> Iterator[Alarm]:
         while self._heap and self._heap[0][0] <= now:
             when, _, alarm = heapq.heappop(self._heap)
             if alarm.armed != when:

@@ -5,7 +5,7 @@ thread) -> negotiate -> session. Nothing that a datagram or the caller's functio
 `TftpServer.counters`.
 """
 
-import selectors
+import select
 import socket
 import time
 from collections import Counter
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from provisioner.netboot.tftp.allowance import Allowance
+from provisioner.netboot.tftp.blocks import Chunks
 from provisioner.netboot.tftp.content import Reader
 from provisioner.netboot.tftp.contract import Limits, Request, Resolve, Transfer
 from provisioner.netboot.tftp.names import plain_name
@@ -25,26 +26,28 @@ from provisioner.netboot.tftp.rationed import RationedLog
 from provisioner.netboot.tftp.resolving import NO_ROOM, Failure, NoRoom, Pending, Resolver, discard
 from provisioner.netboot.tftp.session import Asked, Session
 from provisioner.netboot.tftp.sessions import Key, Sessions
-from provisioner.netboot.tftp.sockets import Arrival, Listener
+from provisioner.netboot.tftp.sockets import Arrival, Listener, OwnPort, open_port
 
 _REQUESTS_AT_ONCE = 64
 """Requests taken before running transfers have their turn again."""
 
+_EVENTS_AT_ONCE = 512
 _REPORTS_WAITING = 10_000
 
 
 class TftpServer:
     """Serves what ``resolve`` finds, to whom ``admitted`` lets in, on the address ``bind``.
 
-    ``bind`` is ``host:port``; ``[::]:69`` takes IPv4 too. With ``single_port`` everything is sent from that port, for
-    clients behind address translation that lets no other answer in. ``resolve`` and ``on_end`` are called from other
-    threads, ``admitted`` (address as text) from the server's own for each request: it must be quick. Raises
-    `PortInUse` when the port is taken or needs a capability, `InvalidSettings` when it is no address of this host.
+    ``bind`` is ``host:port``, or a socket from `open_port`; ``[::]:69`` takes IPv4 too. With ``single_port`` everything
+    is sent from that port, for clients behind address translation that lets no other answer in. ``resolve`` and
+    ``on_end`` are called from other threads, ``admitted`` (address as text) from the server's own for each request: it
+    must be quick. Raises `PortInUse` when the port is taken or needs a capability, `InvalidSettings` when it is no
+    address of this host.
     """
 
     def __init__(
         self,
-        bind: str,
+        bind: str | socket.socket,
         resolve: Resolve,
         *,
         admitted: Callable[[str], bool] | None = None,
@@ -53,7 +56,7 @@ class TftpServer:
         single_port: bool = False,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self._listener = Listener(bind, limits.receive_buffer)
+        self._listener = Listener(open_port(bind, limits.receive_buffer) if isinstance(bind, str) else bind)
         self._admitted = admitted
         self._on_end = on_end
         self._limits = limits
@@ -62,12 +65,16 @@ class TftpServer:
         self._allowance = Allowance(limits, time.monotonic())
         self._log = RationedLog(__name__)
         self._stopping = False
+        self._woken = False
         self._awake, self._alarm_clock = socket.socketpair()
         self._awake.setblocking(False)
         self._alarm_clock.setblocking(False)
         self._resolver = Resolver(resolve, limits, self._wake, self._log)
         self._reports = Pool("tftp-report", threads=1, waiting=_REPORTS_WAITING)
-        self._selector = selectors.DefaultSelector()
+        self._chunks = Chunks(limits.cache_bytes)
+        # Not the `selectors` module: for each event it makes an object and asks for three, as long as an ACK takes.
+        self._epoll = select.epoll()
+        self._by_descriptor: dict[int, Session] = {}
         self._timers = Timers()
         self._sessions = Sessions(limits.crowd)
         self._pending: dict[Key, Pending] = {}
@@ -88,31 +95,55 @@ class TftpServer:
 
     def serve(self) -> None:
         """Serve until `stop` is called; once."""
-        self._selector.register(self._listener.socket, selectors.EVENT_READ, self._take_requests)
-        self._selector.register(self._awake, selectors.EVENT_READ, self._take_answers)
+        self._epoll.register(self._listener.socket, select.EPOLLIN)
+        self._epoll.register(self._awake, select.EPOLLIN)
         self._resolver.start()
         self._reports.start()
+        now = time.monotonic()
         try:
             while not self._stopping:
-                self._turn()
+                now = self._turn(now)
         finally:
             self._close()
 
-    def _turn(self) -> None:
+    def _turn(self, before: float) -> float:
+        """Wait for datagrams and alarms, and act on them. It tells when that was, once for all of them:
+
+        nobody's round trip is measured to the millisecond, and asking for the time takes a twentieth of an ACK.
+        """
+        now = before
         try:
-            events = self._selector.select(self._timers.pause(time.monotonic()))
-            for key, _ in events:
-                if isinstance(key.data, Session):
-                    self._drive(key.data, key.data.receive)
+            events = self._epoll.poll(self._timers.pause(before), _EVENTS_AT_ONCE)
+            now = time.monotonic()
+            for descriptor, _ in events:
+                session = self._by_descriptor.get(descriptor)
+                if session is None:
+                    self._take_others(descriptor)
                 else:
-                    key.data()
-            for alarm in self._timers.expired(time.monotonic()):
+                    try:
+                        eventful = session.receive(now)
+                    except Exception:  # noqa: BLE001 - it concerns this transfer alone
+                        self._failed(session)
+                        eventful = True
+                    if eventful:
+                        self._follow(session)
+            for alarm in self._timers.expired(now):
                 self._ring(alarm)
         except Exception:  # noqa: BLE001 - the loop outlives everything
             self._count("loop_errors")
             self._log.warning("tftp loop error", with_traceback=True)
+        return now
+
+    def _take_others(self, descriptor: int) -> None:
+        if descriptor == self._listener.socket.fileno():
+            self._take_requests()
+        elif descriptor == self._awake.fileno():
+            self._take_answers()
 
     def _wake(self) -> None:
+        if self._woken:
+            return  # and it has not looked yet
+        self._woken = True
         with suppress(OSError):  # full: it will wake anyway; closed: nobody is left to wake
             self._alarm_clock.send(b"\0")
 
@@ -245,6 +276,7 @@ class TftpServer:
     def _take_answers(self) -> None:
         with suppress(BlockingIOError):
             self._awake.recv(4096)
+        self._woken = False  # before looking: what is finished from here on wakes again
         for pending, answer in self._resolver.finished():
             wanted = not pending.cancelled
             self._timers.cancel(pending)
@@ -301,20 +333,24 @@ class TftpServer:
         crowded = self._sessions.half_open_of(pending.arrival.client) >= self._limits.half_open_per_client
         allowed = min(pending.allowed, 1) if crowded else pending.allowed
         try:
-            session = open_session(pending, reader, self._limits, shared=self._shared, allowed=allowed)
+            session = self._session(pending, reader, allowed)
         except OSError as error:
             if error.errno not in NO_ROOM or not self._evict():
                 raise
-            session = open_session(pending, reader, self._limits, shared=self._shared, allowed=allowed)
-        if isinstance(session.port, socket.socket):
+            session = self._session(pending, reader, allowed)
+        if isinstance(session.port, OwnPort):
             try:
-                self._selector.register(session.port, selectors.EVENT_READ, session)
+                self._epoll.register(session.port.socket, select.EPOLLIN)
             except BaseException:
                 session.port.close()
                 raise
+            self._by_descriptor[session.port.socket.fileno()] = session
         pending.allowed -= allowed
         self._sessions.add(session)
         return session
+
+    def _session(self, pending: Pending, reader: Reader, allowed: int) -> Session:
+        return open_session(pending, reader, self._chunks, self._limits, shared=self._shared, allowed=allowed)
 
     def _evict(self) -> bool:
         """Make room: the oldest session that was never acknowledged goes, else one of the address with very many."""
@@ -326,17 +362,23 @@ class TftpServer:
 
     # Transfers
 
-    def _drive(self, session: Session, step: Callable[[float], None]) -> None:
+    def _drive(self, session: Session, step: Callable[[float], object]) -> None:
         """Let the session take a step, and do what follows from it."""
         if session not in self._sessions:
             return  # ended by an event before this one, in the same turn
         try:
             step(time.monotonic())
         except Exception:  # noqa: BLE001 - it concerns this transfer alone
-            self._count("transfer_errors")
-            name, client = session.asked.request.name, session.asked.request.client
-            self._log.warning("tftp transfer failed", with_traceback=True, name=name, client=client)
-            session.fail()
+            self._failed(session)
+        self._follow(session)
+
+    def _failed(self, session: Session) -> None:
+        self._count("transfer_errors")
+        name, client = session.asked.request.name, session.asked.request.client
+        self._log.warning("tftp transfer failed", with_traceback=True, name=name, client=client)
+        session.fail()
+
+    def _follow(self, session: Session) -> None:
         if session.answered and self._sessions.acknowledged(session):
             self._allowance.acknowledged(session.asked.request.client, session.allowed, time.monotonic())
         if session.outcome is not None:
@@ -362,8 +404,9 @@ class TftpServer:
     def _end(self, session: Session, outcome: str) -> None:
         self._sessions.remove(session)
         self._timers.cancel(session)
-        if isinstance(session.port, socket.socket):
-            self._selector.unregister(session.port)
+        if isinstance(session.port, OwnPort):
+            del self._by_descriptor[session.port.socket.fileno()]
+            self._epoll.unregister(session.port.socket)
         transfer = session.report(outcome, time.monotonic())
         session.close()
         self._count(f"ended_{outcome}")
@@ -379,7 +422,7 @@ class TftpServer:
             self._end(session, "stopped")
         self._resolver.close()
         self._reports.close(finish=True, seconds=2.0)
-        self._selector.close()
+        self._epoll.close()
         self._listener.close()
         self._awake.close()
         self._alarm_clock.close()

@@ -6,10 +6,12 @@ OACK ``_acked`` is -1, so that it needs no states of its own.
 
 import errno
 import math
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import length_hint
 
-from provisioner.netboot.tftp.content import Reader
+from provisioner.netboot.tftp.blocks import Blocks, Step
 from provisioner.netboot.tftp.contract import Limits, Request, Transfer
 from provisioner.netboot.tftp.options import Terms
 from provisioner.netboot.tftp.pace import Alarm, RoundTrip
@@ -18,11 +20,10 @@ from provisioner.netboot.tftp.packets import (
     ERROR,
     SERVER_ERROR,
     ack_of,
-    data_header,
     encode_error,
     encode_oack,
 )
-from provisioner.netboot.tftp.sockets import Port, send_segments
+from provisioner.netboot.tftp.sockets import Port
 
 _CERTAIN = 3
 """Repeats of an ACK that are more than a network that duplicates makes of one."""
@@ -30,10 +31,10 @@ _CERTAIN = 3
 _LEAST_RESENDS = 2
 """Before a client is given up, however long the ``timeout`` that it asked for."""
 
-_MOST_SEGMENTS = 64
-_MOST_AT_ONCE = 65000
-"""What Linux takes in one segmented send: that many datagrams, and no more bytes than one IP packet has."""
+_ACK_BYTES = 4
+"""What is read of a client's datagram: the rest of a longer one means nothing, and the kernel throws it away."""
 
+_NOTHING: Iterator[Step] = iter(())
 _NO_OFFLOAD = {errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE}
 
 
@@ -42,7 +43,7 @@ class Asked:
     """A request as the server keeps it: ``options`` with the client's spelling, by which a repeat is recognised."""
 
     request: Request
-    options: dict[str, str]
+    options: Mapping[str, str]
 
 
 class Session(Alarm):
@@ -56,6 +57,7 @@ class Session(Alarm):
     __slots__ = (
         "_acked",
         "_attempts",
+        "_blocks",
         "_clean",
         "_copies",
         "_doubled",
@@ -64,20 +66,24 @@ class Session(Alarm):
         "_oack",
         "_offload",
         "_progress_at",
-        "_reader",
+        "_recv",
         "_repeated",
         "_resends",
         "_resent_to",
         "_round_trip",
+        "_say",
         "_sent",
         "_sent_at",
         "_sent_bytes",
         "_slid",
         "_started",
+        "_strip",
+        "_strip_left",
         "_terms",
         "_total",
         "_unanswered",
         "_wary",
+        "_window",
         "allowed",
         "answered",
         "asked",
@@ -87,7 +93,7 @@ class Session(Alarm):
     )
 
     def __init__(
-        self, asked: Asked, port: Port, reader: Reader, terms: Terms, limits: Limits, *, allowed: int, now: float
+        self, asked: Asked, port: Port, blocks: Blocks, terms: Terms, limits: Limits, *, allowed: int, now: float
     ) -> None:
         super().__init__()
         self.asked = asked
@@ -96,8 +102,10 @@ class Session(Alarm):
         self.answered = False
         self.lingering = False
         self.outcome: str | None = None
-        self._reader = reader
+        self._recv, self._say = port.recv, port.send
+        self._blocks = blocks
         self._terms = terms
+        self._window = terms.windowsize
         self._limits = limits
         self._unanswered = allowed
         self._round_trip = RoundTrip(
@@ -106,7 +114,7 @@ class Session(Alarm):
         self._oack = encode_oack(terms.oack) if terms.oack else b""
         self._acked = -1 if terms.oack else 0
         self._sent = self._acked
-        self._total = reader.size // terms.blksize + 1
+        self._total = blocks.total
         self._expected = b""
         self._attempts = 0
         self._clean = True  # nothing in flight was sent twice
@@ -116,7 +124,9 @@ class Session(Alarm):
         self._wary = False  # such an ACK was misleading before
         self._slid = False  # the last one was not believed
         self._copies = 0  # of that ACK since
-        self._offload = terms.windowsize > 1
+        self._strip = _NOTHING  # while nothing of the above is in play: what goes out at the ACKs that come next
+        self._strip_left = 0
+        self._offload = port.segments
         self._started = self._sent_at = self._progress_at = now
         self._sent_bytes = 0
         self._resends = 0
@@ -134,21 +144,35 @@ class Session(Alarm):
             self._unanswered -= 1
             self._send_again(now)
 
-    def receive(self, now: float) -> None:
-        """Read one datagram from the port and act on it."""
+    def receive(self, now: float) -> bool:
+        """Read one datagram from the port and act on it.
+
+        False when the transfer merely went on: it neither ends, nor ``due`` comes sooner, nor is this the first
+        acknowledgement. Nearly all datagrams are the ACK that is expected. Then the next step lies ready, and nothing
+        is done but to send it; what else there is to know `_settle` finds out afterwards. This way is as short as it
+        can be made.
+        """
         try:
-            data = self.port.recv(64)
+            data = self._recv(_ACK_BYTES)
+            if data == self._expected:
+                for packets, expected in self._strip:
+                    self._expected = expected
+                    self._sent_at = now
+                    self._say(packets)
+                    return False
         except BlockingIOError:
-            return
+            return False
         except ConnectionRefusedError:
             self._gone("aborted")
-            return
+            return True
         except OSError:
-            return  # no route, no neighbour: it may come back, and the alarm decides
+            return False  # no route, no neighbour: it may come back, and the alarm decides
         self.take(data, now)
+        return True
 
     def take(self, data: bytes, now: float) -> None:
         """Act on a datagram of the client's."""
+        self._settle()
         if data == self._expected:
             self._advance(self._sent, now)
         elif len(data) >= 4 and data[:2] == ACK:
@@ -156,10 +180,31 @@ class Session(Alarm):
         elif len(data) >= 4 and data[:2] == ERROR:
             self.outcome = "probe" if self._probed() else "aborted"
 
+    def _settle(self) -> None:
+        """Catch up on the steps that were taken in the short way."""
+        left = length_hint(self._strip)
+        steps = self._strip_left - left
+        if not steps:
+            return
+        self._strip_left = left
+        before = self._sent
+        self._sent = min(before + steps * self._window, self._total)
+        self._acked = before + (steps - 1) * self._window
+        self._sent_bytes += self._blocks.content_of(before + 1, self._sent)
+        self._progress_at = self._sent_at
+        self.due = self._sent_at + self._round_trip.wait(0)
+
     def expire(self, now: float) -> None:
-        """``due`` has passed. What lies in the socket counts first: it was we who were slow, then."""
+        """``due`` has passed, if the short way did not put it off.
+
+        What lies in the socket counts first: it was we who were slow, then.
+        """
+        self._settle()
+        if self.due > now:
+            return
         before = self._acked
         self.receive(now)
+        self._settle()
         if self.outcome is not None or self._acked != before or self.due > now:
             return
         if not self.answered and self._unanswered <= 0:
@@ -181,6 +226,7 @@ class Session(Alarm):
 
     def quiet(self, now: float) -> float:
         """Seconds since the transfer last got on."""
+        self._settle()
         return now - self._progress_at
 
     def fail(self) -> None:
@@ -192,14 +238,15 @@ class Session(Alarm):
     def close(self) -> None:
         """Give back the port and the content."""
         self.port.close()
-        self._reader.close()
+        self._blocks.close()
 
     def report(self, outcome: str, now: float) -> Transfer:
         """The transfer as it stands."""
+        self._settle()
         return Transfer(
             name=self.asked.request.name,
             client=self.asked.request.client,
-            size=self._reader.size,
+            size=self._blocks.size,
             sent_bytes=self._sent_bytes,
             blksize=self._terms.blksize,
             windowsize=self._terms.windowsize,
@@ -255,6 +302,8 @@ class Session(Alarm):
         else:
             self._doubled = False
         self._send(now)
+        if self._clean and block >= self._resent_to and (self._window == 1 or self._offload):
+            self._lay_ready()
 
     def _within(self, block: int) -> None:
         """An ACK from the middle of a window: go back to it, or on.
@@ -279,6 +328,7 @@ class Session(Alarm):
 
     def _gone(self, outcome: str) -> None:
         """Nothing more will come. If everything was sent, only the last ACK was lost, as it often is."""
+        self._settle()
         delivered = self.answered and self._sent >= self._total
         self.outcome = "complete" if delivered else outcome
 
@@ -297,9 +347,10 @@ class Session(Alarm):
 
     def _send(self, now: float) -> None:
         first = self._sent + 1
-        last = 0 if first == 0 else min(self._acked + self._terms.windowsize, self._total)
+        last = min(self._acked + self._window, self._total) if first else 0
         self._sent = last
         self._expected = ack_of(last)
+        self._strip, self._strip_left = _NOTHING, 0
         self._sent_at = now
         self.due = now + self._round_trip.wait(self._attempts)
         try:
@@ -312,21 +363,27 @@ class Session(Alarm):
             if error.errno not in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOBUFS, errno.EMSGSIZE, errno.EPERM}:
                 raise
 
+    def _lay_ready(self) -> None:
+        steps = self._blocks.steps_after(self._sent)
+        self._strip, self._strip_left = iter(steps), len(steps)
+
     def _transmit(self, first: int, last: int) -> None:
         if first == 0:
             self.port.send(self._oack)
             return
-        size = self._terms.blksize
-        blocks = [(data_header(block), self._reader.read((block - 1) * size, size)) for block in range(first, last + 1)]
-        self._sent_bytes += sum(len(data) for _, data in blocks)
-        if self._offload and 1 < len(blocks) <= _MOST_SEGMENTS and len(blocks) * (size + 4) < _MOST_AT_ONCE:
+        if first > last:
+            return  # the end was sent before; an ACK from the middle of it brings nothing more
+        self._sent_bytes += self._blocks.content_of(first, last)
+        packets = self._blocks.packets(first, last)
+        if first == last or self._offload:
             try:
-                send_segments(self.port, [part for block in blocks for part in block], size + 4)
+                self.port.send(packets)
             except OSError as error:
-                if error.errno not in _NO_OFFLOAD:
+                if first == last or error.errno not in _NO_OFFLOAD:
                     raise
                 self._offload = False
             else:
                 return
-        for block in blocks:
-            self.port.send(b"".join(block))
+        stride = self._blocks.stride
+        for start in range(0, len(packets), stride):
+            self.port.send(packets[start : start + stride])

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,10 +24,17 @@ UDP_SEGMENT = 103
 
 _IN_PKTINFO = struct.Struct("=I4s4s")
 _IN6_PKTINFO = struct.Struct("=16sI")
+_SEGMENT = struct.Struct("=H")
 _HEADERS = {socket.AF_INET: 20 + 8 + 4, socket.AF_INET6: 40 + 8 + 4}
 
 Peer = tuple[str, int] | tuple[str, int, int, int]
 Ancillary = tuple[int, int, bytes]
+
+_MOST_SEGMENTS = 64
+_MOST_AT_ONCE = 65000
+"""What Linux takes in one segmented send: that many datagrams, and no more bytes than one IP packet has."""
+
+_LONGEST_OACK = 128
 
 
 @dataclass(frozen=True)
@@ -60,34 +67,46 @@ def parse_bind(bind: str) -> tuple[str, int]:
     )
 
 
+def open_port(bind: str, receive_buffer: int, *, one_of_many: bool = False) -> socket.socket:
+    """A socket that requests come to. Raises PortInUse or InvalidSettings.
+
+    With ``one_of_many`` the port may be opened again so, by this user; the kernel deals out the clients' ports.
+    """
+    host, port = parse_bind(bind)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        _prepare(sock, receive_buffer)
+        if one_of_many:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(sock, host, port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _prepare(sock: socket.socket, receive_buffer: int) -> None:
+    sock.setblocking(False)
+    # A rack that powers on asks within one second; what does not fit here is asked again seconds later.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    # Also for IPv6: its own information does not tell an IPv4 broadcast.
+    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
 class Listener:
     """The socket that requests come to. It tells to which address each was sent, and answers from there."""
 
-    def __init__(self, bind: str, receive_buffer: int) -> None:
-        host, port = parse_bind(bind)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self._prepare(family, receive_buffer)
-            _bind(self.socket, host, port)
-        except BaseException:
-            self.socket.close()
-            raise
-        bound = self.socket.getsockname()
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        bound = sock.getsockname()
         self.address: tuple[str, int] = (bound[0], bound[1])
-        self._family = family
-
-    def _prepare(self, family: socket.AddressFamily, receive_buffer: int) -> None:
-        self.socket.setblocking(False)
-        # A rack that powers on asks within one second; what does not fit here is asked again seconds later.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        with suppress(OSError):
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
-        if family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        # Also for IPv6: its own information does not tell an IPv4 broadcast.
-        self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        self._family = sock.family
 
     def receive(self) -> Arrival | None:
         """The next datagram, or None for one that was broadcast (RFC 1123, 4.2.3.3) or cannot be answered.
@@ -113,44 +132,76 @@ class Listener:
         packed = _IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, local), _scope(arrival))
         return (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, packed)
 
-    def send_segments(self, arrival: Arrival, buffers: list[bytes | memoryview], ancillary: list[Ancillary]) -> int:
-        """Send several datagrams back in one call (see the function of this name). Raises OSError."""
-        return self.socket.sendmsg(buffers, [*ancillary, self._source(arrival)], 0, arrival.peer)
+    def answer_many(self, arrival: Arrival, datagrams: bytes, segment: int) -> None:
+        """Likewise, as several datagrams of ``segment`` bytes, the last one shorter or not."""
+        cut = (socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT.pack(segment))
+        self.socket.sendmsg([datagrams], [cut, self._source(arrival)], 0, arrival.peer)
 
     def close(self) -> None:
         self.socket.close()
 
 
 class Port(Protocol):
-    """What a transfer sends from and reads; of a socket's methods those that it needs, for its one client."""
+    """What a transfer sends from and reads, for its one client. With ``segments`` it may send a window in one call.
+
+    ``send`` and ``recv`` are a socket's own where they can be: each is called once for each packet.
+    """
+
+    segments: bool
 
     def send(self, data: bytes, /) -> int: ...
-    def sendmsg(self, buffers: list[bytes | memoryview], ancillary: list[Ancillary], /) -> int: ...
     def recv(self, size: int, /) -> bytes: ...
     def close(self) -> None: ...
+
+
+class OwnPort:
+    """A transfer's own connected socket, which it closes. A window is cut into datagrams of ``segment`` bytes."""
+
+    __slots__ = ("recv", "segments", "send", "socket")
+
+    def __init__(self, sock: socket.socket, segment: int, window: int) -> None:
+        self.socket = sock
+        self.segments = _segmentable(segment, window)
+        if self.segments:
+            try:
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
+            except OSError:
+                self.segments = False  # Linux before 4.18
+        self.send: Callable[[bytes], int] = sock.send
+        self.recv: Callable[[int], bytes] = sock.recv
+
+    def close(self) -> None:
+        self.socket.close()
 
 
 class SharedPort:
     """The listening port, as one transfer sees it. Nothing is read here: the listener hands the datagrams out."""
 
-    __slots__ = ("_arrival", "_listener")
+    __slots__ = ("_arrival", "_listener", "_segment", "segments")
 
-    def __init__(self, listener: Listener, arrival: Arrival) -> None:
+    def __init__(self, listener: Listener, arrival: Arrival, segment: int, window: int) -> None:
         self._listener = listener
         self._arrival = arrival
+        self._segment = segment
+        self.segments = _segmentable(segment, window)
 
     def send(self, data: bytes, /) -> int:
-        self._listener.answer(self._arrival, data)
+        if self.segments and len(data) > self._segment:
+            self._listener.answer_many(self._arrival, data, self._segment)
+        else:
+            self._listener.answer(self._arrival, data)
         return len(data)
-
-    def sendmsg(self, buffers: list[bytes | memoryview], ancillary: list[Ancillary], /) -> int:
-        return self._listener.send_segments(self._arrival, buffers, ancillary)
 
     def recv(self, _size: int, /) -> bytes:
         raise BlockingIOError
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _segmentable(segment: int, window: int) -> bool:
+    """Whether the kernel can cut a window, and nothing else that a transfer sends is longer than a segment."""
+    return 1 < window <= _MOST_SEGMENTS and window * segment < _MOST_AT_ONCE and segment >= _LONGEST_OACK
 
 
 def _bind(sock: socket.socket, host: str, port: int) -> None:
@@ -229,8 +280,3 @@ def largest_block(sock: socket.socket) -> int:
     else:
         mtu = sock.getsockopt(socket.IPPROTO_IP, IP_MTU)
     return mtu - _HEADERS[socket.AddressFamily(sock.family)]
-
-
-def send_segments(port: Port, buffers: list[bytes | memoryview], segment: int) -> None:
-    """Send the buffers as datagrams of ``segment`` bytes, the last one shorter or not, in one call. Raises OSError."""
-    port.sendmsg(buffers, [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", segment))])
