@@ -35,6 +35,11 @@ class Breaker:
             raise
         self._leave(None)
 
+    @property
+    def tripped(self) -> bool:
+        """Whether the last use failed."""
+        return self._failed_at is not None
+
     def _enter(self) -> None:
         with self._lock:
             if self._failed_at is None:

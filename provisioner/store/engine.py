@@ -3,11 +3,12 @@
 import errno
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -25,14 +26,19 @@ from sqlalchemy.orm import Session
 
 from provisioner.errors import Conflict, DatabaseUnavailable, InvalidSettings, ProvisionerError, StorageFull
 from provisioner.store.breaker import Breaker
+from provisioner.store.groupcommit import Group
 
 _WRITES = "provisioner_writes"
 _DRY_RUN = "provisioner_dry_run"
 _TURN = "provisioner_turn"
 _HURRIED = "provisioner_hurried"
+_GLANCE = "provisioner_glance"
+_GROUP = "provisioner_group"
 _READING, _WRITING = "provisioner_reading", "provisioner_writing"
 _URLS = "use sqlite:////path or postgresql://user@host/name"
 _ONE_WRITER = 0x70726F76
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
+T = TypeVar("T")
 
 
 def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
@@ -73,9 +79,10 @@ def open_engine(url: str, *, lock_seconds: float = 5.0) -> Engine:
 def with_breakers(engine: Engine) -> Engine:
     """The same database for those who must answer at once: after a failure, most are refused without a wait.
 
-    Reading and writing fail apart: readers of a locked SQLite go on.
+    Reading and writing fail apart: readers of a locked SQLite go on. What several threads give `together` at once is
+    one transaction.
     """
-    return engine.execution_options(**{_READING: Breaker(), _WRITING: Breaker()})
+    return engine.execution_options(**{_READING: Breaker(), _WRITING: Breaker(), _GROUP: Group()})
 
 
 def _refuse_missing_file(_dialect: object, _record: object, arguments: Any, _options: object) -> None:
@@ -102,16 +109,39 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that turns to writing fails at once when another writer was faster.
     options = connection.get_execution_options()
-    begin = "BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN"
-    if not options.get(_HURRIED):
-        connection.exec_driver_sql(begin)
+    if options.get(_GLANCE):
         return
-    milliseconds = int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
-    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    if not options.get(_WRITES, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    driver: Any = connection.connection.driver_connection
+    (milliseconds,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute("PRAGMA busy_timeout=0")
     try:
-        connection.exec_driver_sql(begin)
+        if not options.get(_HURRIED) and _begun(driver, milliseconds / 1000):
+            return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={milliseconds}")
+        driver.execute(f"PRAGMA busy_timeout={milliseconds}")
+
+
+def _begun(driver: sqlite3.Connection, seconds: float) -> bool:
+    """Whether the write lock could be had in that time.
+
+    SQLite's own waiting goes to sleep for longer and longer, up to 0.1 s, and so comes last among writers who hold the
+    lock for a few milliseconds each.
+    """
+    until, pause = time.monotonic() + seconds, _SHORTEST_PAUSE
+    while True:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                return False
+        else:
+            return True
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 @contextmanager
@@ -127,35 +157,78 @@ def read(engine: Engine) -> Iterator[Session]:
 
 
 @contextmanager
+def glance(engine: Engine) -> Iterator[Connection]:
+    """A connection for one statement that only reads: by itself it sees one moment, without a transaction around it.
+
+    Raises DatabaseUnavailable.
+    """
+    with (
+        _guarded(engine, _READING),
+        _translated(),
+        engine.connect().execution_options(**{_GLANCE: True}) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
 def write(engine: Engine) -> Iterator[Session]:
     """A transaction that writes: committed at the end, rolled back on any error.
 
     Raises DatabaseUnavailable, StorageFull, and Conflict where a unique constraint refused.
     """
+    with writing(engine) as connection, Session(connection, expire_on_commit=False) as session:
+        yield session
+        session.flush()
+        rehearsal: _Rehearsal | None = connection.get_execution_options().get(_DRY_RUN)
+        if rehearsal is not None and rehearsal.watch is not None:
+            rehearsal.watch(session)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """As `write`, for statements that need no session."""
     with (
         _guarded(engine, _WRITING),
         _translated(),
         _turn(engine),
         engine.connect().execution_options(**{_WRITES: True}) as connection,
         connection.begin() as transaction,
-        Session(connection, expire_on_commit=False) as session,
     ):
-        if not is_sqlite(session):
+        options = connection.get_execution_options()
+        if connection.dialect.name != "sqlite":
             # One writer at a time, as on SQLite: what a transaction read is still so when it writes.
-            _lock_postgres(session, hurried=connection.get_execution_options().get(_HURRIED, False))
-        yield session
-        session.flush()
-        rehearsal: _Rehearsal | None = connection.get_execution_options().get(_DRY_RUN)
-        if rehearsal is not None:
-            if rehearsal.watch is not None:
-                rehearsal.watch(session)
+            _lock_postgres(connection, hurried=options.get(_HURRIED, False))
+        yield connection
+        if options.get(_DRY_RUN) is not None:
             transaction.rollback()
 
 
-def _lock_postgres(session: Session, *, hurried: bool) -> None:
+@contextmanager
+def session_on(connection: Connection) -> Iterator[Session]:
+    """A session within the connection's transaction, which it neither commits nor rolls back."""
+    with Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session:
+        yield session
+        session.flush()
+
+
+def together(engine: Engine, job: Callable[[Connection], T]) -> T:
+    """Run a job in a transaction that writes, on an engine `with_breakers` with those of other threads in one.
+
+    What it returns is committed. The job may be run twice, the first time rolled back. Raises what the job raised,
+    which concerns no other job, or what `write` raises.
+    """
+    options = engine.get_execution_options()
+    group: Group | None = options.get(_GROUP)
+    if group is None or options[_WRITING].tripped:
+        with write(engine) as session:
+            return job(session.connection())
+    return group.run(job, lambda: writing(engine), _translated)
+
+
+def _lock_postgres(connection: Connection, *, hurried: bool) -> None:
     how = "pg_try_advisory_xact_lock" if hurried else "pg_advisory_xact_lock"
     # The waiting one answers with nothing, which is good.
-    if session.scalar(text(f"SELECT {how}(:lock)"), {"lock": _ONE_WRITER}) is False:
+    if connection.scalar(text(f"SELECT {how}(:lock)"), {"lock": _ONE_WRITER}) is False:
         raise DatabaseUnavailable("somebody else is writing")
 
 
@@ -217,7 +290,7 @@ def dry_run(engine: Engine, watch: Callable[[Session], None] | None = None) -> E
 
     ``watch`` is given each session when all is written and nothing rolled back yet, while the write lock is held.
     """
-    return engine.execution_options(**{_DRY_RUN: _Rehearsal(watch)})
+    return engine.execution_options(**{_DRY_RUN: _Rehearsal(watch), _GROUP: None})
 
 
 def is_dry_run(engine: Engine) -> bool:
@@ -237,7 +310,7 @@ def hurried(engine: Engine) -> Engine:
     Such a refusal says nothing of the database's health, so no breaker takes note.
     """
     lock, _ = engine.get_execution_options().get(_TURN, (None, 0))
-    return engine.execution_options(**{_TURN: (lock, 0), _HURRIED: True, _WRITING: None})
+    return engine.execution_options(**{_TURN: (lock, 0), _HURRIED: True, _WRITING: None, _GROUP: None})
 
 
 def is_sqlite(session: Session) -> bool:

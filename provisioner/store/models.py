@@ -268,6 +268,17 @@ class Event(Base):
     __table_args__ = (Index("uq_event_spool_id", "spool_id", unique=True),)
 
 
+class BuildTraffic(Base):
+    """How much a build's machine fetched from here one way, counted up while it runs."""
+
+    __tablename__ = "build_traffic"
+    build_id: Mapped[int] = mapped_column(ForeignKey("build.id", ondelete="CASCADE"), primary_key=True)
+    way: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """``tftp``, ``media`` (kernel, initrd, image) or ``tree`` (an install tree that this host serves)."""
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    transfers: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
 class Discovery(Base):
     """A machine that nobody registered and that asked for its script: quarantined until somebody adds it."""
 
