@@ -1,6 +1,6 @@
 """`provisioner serve`: starts the children, watches them, and stops them together.
 
-The parent binds the TCP listeners and hands them down, so that a port in use is known at once and a child that is
+The parent binds the listeners and hands them down, so that a port in use is known at once and a child that is
 restarted never loses its port. Children are forked from it with all modules loaded: what was killed serves again
 within a tenth of a second, and they share that memory. They share nothing else but the database.
 """
@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 from gunicorn.app.base import BaseApplication
 
-from provisioner import logs
+from provisioner import logs, metrics
 from provisioner.errors import DatabaseUnavailable, PortInUse, ProvisionerError
 from provisioner.netboot import children
 from provisioner.services import keeper, lastgood, loaders, status
@@ -37,7 +37,6 @@ from provisioner.worker import child as worker
 
 log = structlog.get_logger()
 HTTP_CHILDREN = {"boot": "boot_bind", "media": "media_bind", "admin": "http_bind"}
-CHILDREN = (*HTTP_CHILDREN, "tftp", "dhcp", "worker")
 _STOP_SECONDS = 15.0
 _DATABASE_SECONDS = 2.0
 _LONGEST_PAUSE = 5.0
@@ -46,6 +45,10 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CONNECTIONS = 4000
 _ADMIN_BODY = 1 << 20
+_MEDIA_WORKERS = 2
+"""One process fills one core with copying to its sockets; an initrd for a thousand machines is nothing but that."""
+_THREADS = {"boot": 32, "media": 16, "admin": 64}
+"""Of the boot plane most wait for the same commit; event streams each hold one of the admin plane."""
 
 
 @dataclass
@@ -69,10 +72,14 @@ def run(settings: Settings) -> int:
     loaders.try_to_make(site)
     listeners = {name: _listen(getattr(settings, bind), bind) for name, bind in HTTP_CHILDREN.items()}
     _try_udp(settings.tftp_bind)
-    watched = [_Child(name, listeners.get(name)) for name in CHILDREN]
+    tftp = dict(zip(_tftp_names(settings), children.tftp_ports(settings), strict=True))
+    listeners |= tftp
+    watched = [_Child(name, listeners.get(name)) for name in (*HTTP_CHILDREN, *tftp, "dhcp", "worker")]
     stop = threading.Event()
     for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
+    metrics.start(settings.state_dir)
+    metrics.begin(children=[child.name for child in watched])
     _announce(settings, why_not)
     gc.freeze()  # what is loaded now is shared with the children for as long as nobody touches it
     due = time.monotonic()
@@ -86,6 +93,7 @@ def run(settings: Settings) -> int:
             stop.wait(0.1)
     finally:
         _stop(watched)
+        metrics.stop()
         site.engine.dispose()
     return 0
 
@@ -149,6 +157,10 @@ def _try_udp(bind: str) -> None:
             raise _port_error(error, bind, "tftp_bind") from error
 
 
+def _tftp_names(settings: Settings) -> list[str]:
+    return ["tftp", *(f"tftp-{number}" for number in range(2, settings.tftp_processes + 1))]
+
+
 def _port_error(error: OSError, bind: str, setting: str) -> PortInUse:
     variable = f"PROVISIONER_{setting.upper()}"
     if error.errno == errno.EACCES:
@@ -168,6 +180,7 @@ def _watch(child: _Child, settings: Settings, listeners: Sequence[socket.socket]
         return
     if child.process is not None:
         child.restarts += 1
+        metrics.child_restarted(child.name)
         log.error("child ended", name=child.name, status=child.process.exitcode, restarts=child.restarts)
         child.process, child.due = None, now + child.pause
         child.pause = min(child.pause * 2, _LONGEST_PAUSE)
@@ -230,15 +243,19 @@ def _be(
 
 
 def _serve(settings: Settings, name: str, listener: socket.socket | None) -> None:
-    if listener is not None:
+    if name in HTTP_CHILDREN and listener is not None:
         _Gunicorn(settings, name, listener.fileno()).run()
         return
+    metrics.join(name)
     # Boots are answered while the database is down, so a child must start then too.
     site = open_site(settings, serving=True)
     stop = threading.Event()
     for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    {"tftp": children.tftp, "dhcp": children.dhcp, "worker": worker.run}[name](site, stop)
+    if listener is not None:
+        children.tftp(site, stop, listener)
+    else:
+        {"dhcp": children.dhcp, "worker": worker.run}[name](site, stop)
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -248,6 +265,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """Up to where a body is waited for before a thread has it; see `LoopWorker`, of the next two too."""
     most_per_address: int
     trusted_proxies: tuple[str, ...]
+    most_downloads: int
 
     def __init__(self, settings: Settings, name: str, descriptor: int) -> None:
         self._settings, self._name, self._descriptor = settings, name, descriptor
@@ -255,6 +273,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self._connections = min(_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3)
         self.most_per_address = min(settings.connections_per_address, self._connections // 2)
         self.trusted_proxies = settings.trusted_proxies
+        self._workers = {"boot": settings.boot_workers, "media": _MEDIA_WORKERS}.get(name, 1)
+        self.most_downloads = -(-settings.media_downloads // _MEDIA_WORKERS) if name == "media" else 0
         self.longest_body = {"boot": boot.LONGEST_BODY, "media": media.LONGEST_BODY}.get(name, _ADMIN_BODY)
         super().__init__()
 
@@ -268,9 +288,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "bind": f"fd://{self._descriptor}",
             "worker_class": LoopWorker,
             "worker_connections": self._connections,
-            "workers": settings.boot_workers if self._name == "boot" else 1,
-            # Event streams each hold a thread of the admin plane.
-            "threads": 64 if self._name == "admin" else 16,
+            "workers": self._workers,
+            "threads": _THREADS[self._name],
             "keepalive": 15,
             "limit_request_line": 8190,
             "timeout": 60,
@@ -290,6 +309,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         return options
 
     def load(self) -> Any:
+        metrics.join(self._name)
         create: Callable[[Site], Any] = {"boot": boot.create, "media": media.create, "admin": admin.create}[self._name]
         site = open_site(self._settings, serving=True)
         if self._name == "boot":

@@ -133,6 +133,12 @@ class Settings(BaseModel):
     tftp_single_port: Literal["on", "off"] = Field(
         "off", description="`on`: TFTP answers from `tftp_bind` alone, for machines behind address translation"
     )
+    tftp_workers: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="processes of the TFTP server; 0: one for every two processors, at least one and at most four",
+    )
     boot_url: str = Field("", description="the boot plane's URL as machines reach it; a subnet may have its own")
     media_url: str = Field("", description="the media URL as machines reach it; a subnet may have its own")
     tls: Literal["on", "off"] = Field("on", description="`off`: a plain admin plane, behind a proxy or in tests")
@@ -145,6 +151,13 @@ class Settings(BaseModel):
         description="how many connections to one process of a listener one address (IPv6: one /64) may have, at most "
         "half of all; then the one that is silent longest makes room, or the next is not taken. Trusted proxies are "
         "not counted",
+    )
+    media_downloads: int = Field(
+        128,
+        ge=0,
+        le=100_000,
+        description="how many large downloads go at full speed at a time, a quarter of them from one address; the "
+        "others get a little until it is their turn, so that the first are done early. 0: all at once",
     )
     builds_per_minute: int = Field(
         100, ge=1, le=10_000, description="how many builds one person may arm in a minute through the API"
@@ -200,6 +213,11 @@ class Settings(BaseModel):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("write it as http://ADDRESS:PORT")
         return value.rstrip("/")
+
+    @property
+    def tftp_processes(self) -> int:
+        """How many processes serve TFTP."""
+        return self.tftp_workers or max(1, min(4, len(os.sched_getaffinity(0)) // 2))
 
     @property
     def credentials(self) -> Path:

@@ -16,14 +16,15 @@ from played import processes
 
 pytestmark = pytest.mark.slow
 
-CHILDREN = ("boot", "media", "admin", "tftp", "dhcp", "worker")
+CHILDREN = ("boot", "media", "admin", "tftp", "tftp-2", "dhcp", "worker")
 
 
 @pytest.fixture
 def service(_template: Path, tmp_path: Path) -> Iterator[Served]:
     """A service of the test's own, since the test breaks it."""
     shutil.copytree(_template, tmp_path / "state")
-    served = Served(served_environment(tmp_path / "state"), tmp_path / "state", log=tmp_path / "log")
+    environment = served_environment(tmp_path / "state") | {"PROVISIONER_TFTP_WORKERS": "2"}
+    served = Served(environment, tmp_path / "state", log=tmp_path / "log")
     served.start()
     yield served
     served.stop()

@@ -8,8 +8,8 @@ from provisioner.core.lifecycle import Phase
 
 STAGES = ("armed", "booting", "installing", "built", "configured")
 """The way of every build that goes well."""
-BEFORE_SCRIPT = ("dhcp", "loader")
-"""What firmware asks for before its script, and what installers ask for again: no sign that a build goes on."""
+BEFORE_SCRIPT = ("dhcp", "loader", "loader-failed", "media")
+"""What firmware asks for around its script, and what installers ask for again: no sign that a build goes on."""
 NO_SIGNS = ("flag", "refused-event", "refused-report")
 """Events that a stranger may cause: they do not say that the build goes on."""
 NO_STEPS = (
@@ -28,6 +28,8 @@ _DOING = {
     "armed": "waiting for the machine to boot",
     "dhcp": "asking for a boot loader",
     "loader": "loading the boot loader",
+    "loader-failed": "asking for a boot loader",
+    "media": "loading the installer",
     "script": "loading the installer",
     "answer": "starting the installer",
     "installer": "starting the installer",

@@ -8,7 +8,7 @@ from typing import Any
 
 from provisioner.core.lifecycle import ENDED, BuildState, phase_of
 
-_NETWORK = frozenset({"dhcp", "loader"})
+_NETWORK = frozenset({"dhcp", "loader", "loader-failed"})
 _AROUND = _NETWORK | {"armed", "script", "halt", "flag", "continued", "local-boot", "retry-handoff", "cancelled"}
 """Events that are not the installer's own."""
 _LAST = frozenset({"built", "configured", "failed", "handoff-failed", "refused-event", "refused-report", "handoff"}) | {

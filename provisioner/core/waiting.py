@@ -26,6 +26,9 @@ class Waiting:
 _AFTER_EVENT: Mapping[str, Waiting] = {
     "dhcp": Waiting("the firmware to fetch its loader", "is TFTP (UDP 69) open between the machine and this server?"),
     "loader": Waiting("the loader to ask for its boot script", "is the boot plane's port open to the machine?"),
+    "loader-failed": Waiting(
+        "the firmware to fetch its loader again", "the last transfer broke off: `build log` has how far it came"
+    ),
     "script": Waiting(
         "the installer to ask for its answer file", "kernel and initrd load now; watch the machine's console"
     ),

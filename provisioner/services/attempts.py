@@ -5,26 +5,30 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from provisioner.core.lifecycle import Phase, Trigger
 from provisioner.core.markers import fill, fill_secrets, secrets_in
 from provisioner.core.tokens import Purpose, token, uid_of
 from provisioner.errors import DatabaseUnavailable, NotFound, ProvisionerError, SecretGone, StorageFull, TokenRefused
-from provisioner.services import lastgood, reports, spool
+from provisioner.services import lastgood, looks, reports, spool
 from provisioner.services.arming import build_secret_row, sealed_handoff
-from provisioner.services.lives import add_event, apply_trigger, flag, lock, phase
+from provisioner.services.lives import advance, note, raise_flag
+from provisioner.services.looks import BUILD, SECRET, AttemptSeen, Held
 from provisioner.services.site import Site
-from provisioner.store.engine import read, write
-from provisioner.store.models import Attempt, Build, SealedFile, Secret, now
+from provisioner.store.engine import glance, together
+from provisioner.store.models import Attempt, SealedFile, now
 
 SAME_UNWRAP_SECONDS = 60
 _NONCE_CHARACTERS = 64
 _BY_FETCH = "answer"
 """The nonce of a secret that went out inside the answer: who fetches that cannot choose one."""
 _REFUSED = "this token opens nothing here"
+_SECRET = select(SECRET).where(SECRET.c.build_id == bindparam("build"), SECRET.c.name == bindparam("secret"))
+_TAKE = update(SECRET).where(SECRET.c.id == bindparam("secret"))
 
 
 @dataclass(frozen=True)
@@ -51,19 +55,22 @@ def fetch(site: Site, presented: str, name: str, source: str, *, peek: bool = Fa
     try:
         if spool.pending(site):
             reports.catch_up(site)
-        with read(site.engine) as session:
-            attempt = _attempt(session, uid)
-            _check_answer(site, attempt)
-            sealed = sealed_text(session, attempt.build_id, name)
-            wanted = secrets_in(sealed)
-            if source not in attempt.addresses and (peek or not wanted):
-                _stolen(site, uid, source, f"the {name} file")
-            text = fill(sealed, marker_values(site, attempt))
+        with glance(site.engine) as connection:
+            held = looks.held(connection, uid, name)
+        if held is None:
+            raise TokenRefused(_REFUSED)
+        attempt = held.attempt
+        _check_answer(site, attempt, held.build.phase)
+        sealed = looks.text_of(held.file, name)
+        wanted = secrets_in(sealed)
+        if source not in attempt.addresses and (peek or not wanted):
+            _stolen(site, uid, source, f"the {name} file")
+        text = fill(sealed, marker_values(site, attempt))
     except (DatabaseUnavailable, StorageFull):
         return _without_database(site, uid, name, source)
     if wanted and not peek:
         text = fill_secrets(text, _unwrap_all(site, uid, wanted, _BY_FETCH, source))
-    _fetched(site, uid, name, source)
+    _fetched(site, uid, held, name, source)
     return Fetched(name, text)
 
 
@@ -88,59 +95,61 @@ def _unwrap_all(
     site: Site, uid: str, names: Sequence[str], nonce: str, source: str, *, round_of: bool = False
 ) -> dict[str, str]:
     """The secrets by name, taken in one transaction; or the error of the first that is refused is raised."""
-    taken: dict[str, str] = {}
-    with write(site.engine) as session:
-        attempt = _attempt(session, uid)
-        build = lock(session, session.get_one(Build, attempt.build_id))
-        session.refresh(attempt)
-        refused: ProvisionerError | None = None
+
+    def job(connection: Connection) -> dict[str, str] | ProvisionerError:
+        # What a refusal leaves in the database is committed: it is returned, not raised.
+        held = looks.held(connection, uid)
+        if held is None:
+            raise TokenRefused(_REFUSED)
+        taken: dict[str, str] = {}
         for name in names:
-            secret = session.scalars(
-                select(Secret).where(Secret.build_id == build.id, Secret.name == name)
-            ).one_or_none()
-            if secret is not None:
-                session.refresh(secret)
+            secret = connection.execute(_SECRET, {"build": held.build.id, "secret": name}).one_or_none()
             try:
-                _check_round(attempt, name) if round_of else _check_answer(site, attempt)
+                if round_of:
+                    _check_round(connection, held, name)
+                else:
+                    _check_answer(site, held.attempt, held.build.phase)
             except TokenRefused as error:
-                refused = error
-                break
-            outcome = _unwrap(session, site, build, attempt, secret, nonce, source)
+                return error
+            outcome = _unwrap(connection, site, held, secret, nonce, source)
             if isinstance(outcome, ProvisionerError):
-                refused = outcome
-                break
+                return outcome
             taken[name] = outcome
-    if isinstance(refused, SecretGone):
+        return taken
+
+    outcome = together(site.engine, job)
+    if isinstance(outcome, SecretGone):
         lastgood.forget(site, uid)
-    if refused is not None:
-        raise refused
-    return taken
+    if isinstance(outcome, ProvisionerError):
+        raise outcome
+    return outcome
 
 
 def _unwrap(
-    session: Session, site: Site, build: Build, attempt: Attempt, secret: Secret | None, nonce: str, source: str
+    connection: Connection, site: Site, held: Held, secret: Any, nonce: str, source: str
 ) -> str | ProvisionerError:
     """The value, or the error to raise once what it left in the database is committed."""
+    build, attempt = held.build, held.attempt
     taken = secret is not None and secret.taken_attempt == attempt.id
     if source not in attempt.addresses and not taken:
-        flag(session, build, f"an unwrap was tried from {source}, which is not this machine", source=source)
+        raise_flag(connection, build, f"an unwrap was tried from {source}, which is not this machine", source=source)
         return TokenRefused(_REFUSED)
     if secret is None:
         return NotFound("this build has no such secret")
     if taken and not _same_unwrap(secret, nonce, source):
         message = f"secret {secret.name} was asked for again, from {source}: possible interception"
-        flag(session, build, message, source=source, attempt=attempt)
-        apply_trigger(session, build, Trigger.STOP, message)
+        raise_flag(connection, build, message, source=source, attempt=attempt)
+        advance(connection, build, held.machine_state, Trigger.STOP, message)
         return SecretGone("this secret was taken already")
     value = site.keys.open(secret.ciphertext, build_secret_row(build.id, secret.name))
     if not taken:
-        secret.taken_attempt, secret.taken_at = attempt.id, now()
-        secret.taken_source, secret.taken_nonce = source, nonce
-        add_event(session, build, "secret", f"{secret.name} unwrapped", attempt=attempt, source=source)
+        took = {"taken_attempt": attempt.id, "taken_at": now(), "taken_source": source, "taken_nonce": nonce}
+        connection.execute(_TAKE, {"secret": secret.id, **took})
+        note(connection, build, "secret", f"{secret.name} unwrapped", attempt=attempt, source=source)
     return value
 
 
-def _same_unwrap(secret: Secret, nonce: str, source: str) -> bool:
+def _same_unwrap(secret: Any, nonce: str, source: str) -> bool:
     """Replies get lost: the same question from the same place shortly after is the same unwrap."""
     return (
         secret.taken_at is not None
@@ -158,7 +167,7 @@ def sealed_text(session: Session, build_id: int, name: str) -> str:
     return zlib.decompress(content).decode()
 
 
-def marker_values(site: Site, attempt: Attempt | lastgood.Kept) -> dict[str, str]:
+def marker_values(site: Site, attempt: Attempt | AttemptSeen | lastgood.Kept) -> dict[str, str]:
     """What the markers stand for in this attempt."""
     key, uid = site.keys.token_key, attempt.uid
     return {
@@ -170,43 +179,46 @@ def marker_values(site: Site, attempt: Attempt | lastgood.Kept) -> dict[str, str
     }
 
 
-def _attempt(session: Session, uid: str) -> Attempt:
-    attempt = session.scalars(select(Attempt).where(Attempt.uid == uid)).one_or_none()
-    if attempt is None or attempt.build.machine_id is None:
-        raise TokenRefused(_REFUSED)
-    return attempt
-
-
-def _check_answer(site: Site, attempt: Attempt) -> None:
+def _check_answer(site: Site, attempt: AttemptSeen, build: Phase) -> None:
     young = now() - attempt.opened_at < timedelta(hours=site.settings.answer_hours)
-    if attempt.superseded or not young or phase(attempt.build) not in {Phase.BOOTING, Phase.INSTALLING}:
+    if attempt.superseded or not young or build not in {Phase.BOOTING, Phase.INSTALLING}:
         raise TokenRefused(_REFUSED)
 
 
-def _check_round(attempt: Attempt, name: str) -> None:
-    of_handoff = name in sealed_handoff(attempt.build.sealed)[1].secrets
-    if attempt.superseded or not attempt.handoff_only or not of_handoff or phase(attempt.build) is not Phase.BUILT:
+def _check_round(connection: Connection, held: Held, name: str) -> None:
+    attempt, build = held.attempt, held.build
+    sealed = connection.execute(select(BUILD.c.sealed).where(BUILD.c.id == build.id)).scalar_one()
+    of_handoff = name in sealed_handoff(sealed)[1].secrets
+    if attempt.superseded or not attempt.handoff_only or not of_handoff or build.phase is not Phase.BUILT:
         raise TokenRefused(_REFUSED)
 
 
 def _stolen(site: Site, uid: str, source: str, what: str) -> None:
-    with write(site.engine) as session:
-        attempt = _attempt(session, uid)
-        message = f"{what} was asked for from {source}, which is not this machine: the token leaked"
-        flag(session, attempt.build, message, source=source, attempt=attempt)
+    def job(connection: Connection) -> None:
+        held = looks.held(connection, uid)
+        if held is not None:
+            message = f"{what} was asked for from {source}, which is not this machine: the token leaked"
+            raise_flag(connection, held.build, message, source=source, attempt=held.attempt)
+
+    together(site.engine, job)
     raise TokenRefused(_REFUSED)
 
 
-def _fetched(site: Site, uid: str, name: str, source: str) -> None:
+def _fetched(site: Site, uid: str, seen: Held, name: str, source: str) -> None:
     """Note the fetch; the answer goes out even if that cannot be written."""
+
+    def job(connection: Connection) -> None:
+        # A build that installs already takes nothing from another fetch; any other may have moved on meanwhile.
+        held = seen if seen.build.phase is Phase.INSTALLING else looks.held(connection, uid)
+        if held is None:
+            raise TokenRefused(_REFUSED)
+        if held.build.phase is Phase.BOOTING:
+            advance(connection, held.build, held.machine_state, Trigger.PROGRESS)
+        kind = "answer" if name in {"answer", "user-data"} else name
+        note(connection, held.build, kind, f"{name} fetched", attempt=held.attempt, source=source)
+
     try:
-        with write(site.engine) as session:
-            attempt = _attempt(session, uid)
-            build = lock(session, attempt.build)
-            if phase(build) in {Phase.BOOTING, Phase.INSTALLING}:
-                apply_trigger(session, build, Trigger.PROGRESS)
-            kind = "answer" if name in {"answer", "user-data"} else name
-            add_event(session, build, kind, f"{name} fetched", attempt=attempt, source=source)
+        together(site.engine, job)
     except (DatabaseUnavailable, StorageFull):
         return
 

@@ -1,11 +1,13 @@
 """What a machine gets when it boots from the network; every loader's question comes in here."""
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from provisioner.core.addresses import contains, normal_mac
 from provisioner.core.bootplan import BootDecision, BootFacts, Network, admit, decide
@@ -17,17 +19,21 @@ from provisioner.core.markers import fill
 from provisioner.core.tokens import new_uid
 from provisioner.errors import DatabaseUnavailable, ProvisionerError, StorageFull
 from provisioner.render import bootscripts
-from provisioner.services import discovery, lastgood, localways, reports, spool, standby
-from provisioner.services.arming import sealed_files
-from provisioner.services.attempts import marker_values, sealed_text
+from provisioner.services import discovery, lastgood, looks, reports, spool, standby
+from provisioner.services.attempts import marker_values
 from provisioner.services.discovery import Sighting
-from provisioner.services.lives import add_event, apply_trigger, flag, has_room, latest_build, lock, phase
-from provisioner.services.machines import by_mac
+from provisioner.services.lives import advance, has_room, note, raise_flag, set_build
+from provisioner.services.looks import ATTEMPT, SEALED, AttemptSeen, BuildSeen, World
 from provisioner.services.site import Site
-from provisioner.store.engine import read, write
-from provisioner.store.models import Attempt, Build, Machine, Secret, Subnet, now
+from provisioner.store.engine import glance, read, together
+from provisioner.store.models import Subnet, now
 
 log = structlog.get_logger()
+_BOOT_URLS = select(Subnet.cidr, Subnet.boot_url)
+_EARLIER = select(ATTEMPT.c.uid).where(ATTEMPT.c.build_id == bindparam("build"))
+_SUPERSEDE = update(ATTEMPT).where(ATTEMPT.c.build_id == bindparam("build")).values(superseded=True)
+_ADD_ATTEMPT = insert(ATTEMPT)
+_FILES = select(SEALED.c.name, SEALED.c.content).where(SEALED.c.build_id == bindparam("build")).order_by(SEALED.c.name)
 _NOT_BY_PXELINUX = "PXELINUX cannot start a build: let the DHCP server name undionly.kpxe (BIOS) or snponly.efi (UEFI)"
 
 
@@ -60,18 +66,6 @@ class BootAnswer:
     """What is worth recording of the question; the caller has it recorded behind the answer."""
 
 
-@dataclass(frozen=True)
-class _World:
-    """What the database knows of the machine that asks."""
-
-    machine: Machine | None = None
-    build: Build | None = None
-    attempt: Attempt | None = None
-    subnets: list[Subnet] = field(default_factory=list)
-    assigned: list[str] = field(default_factory=list)
-    secret_taken: bool = False
-
-
 def boot_script(site: Site, request: BootRequest) -> BootAnswer:
     """The script for this machine; opens an attempt where the decision says so.
 
@@ -81,13 +75,13 @@ def boot_script(site: Site, request: BootRequest) -> BootAnswer:
     try:
         if not request.peek and spool.pending(site):
             reports.catch_up(site)
-        with read(site.engine) as session:
-            world = _look(session, mac)
-            decision = _decide(site, world, request, now())
-            waiting, sighting = discovery.look(session, site, mac, request.source, request.facts, world.machine)
-            if not _writes(world, decision) or request.peek:
-                text = _script(session, site, request, world, decision, waiting)
-                return BootAnswer(text, decision, None if request.peek else sighting)
+        with glance(site.engine) as connection:
+            world = looks.world(connection, mac, _file(request))
+        decision = _decide(site, world, request, now())
+        waiting, sighting = _discovered(site, mac, request, world)
+        if not _writes(world, decision) or request.peek:
+            text = _script(site, request, world, decision, waiting)
+            return BootAnswer(text, decision, None if request.peek else sighting)
         return replace(_carry_out(site, request, mac, waiting), sighting=sighting)
     except ProvisionerError as error:
         log.warning("boot without a decision", mac=mac, source=request.source, error=str(error))
@@ -101,6 +95,18 @@ def boot_script(site: Site, request: BootRequest) -> BootAnswer:
         return BootAnswer(_local_without_database(site, request, mac), BootDecision(NextBoot.LOCAL, reason))
 
 
+def _discovered(site: Site, mac: str, request: BootRequest, world: World) -> tuple[Waiting, Sighting | None]:
+    if world.machine is not None:
+        return discovery.registered(mac, request.source, request.facts, world.machine)
+    with read(site.engine) as session:
+        return discovery.look(session, site, mac, request.source, request.facts, None)
+
+
+def _file(request: BootRequest) -> str:
+    """The name of the sealed script for this loader."""
+    return "grub" if request.loader == "grub" else "ipxe"
+
+
 def _local_without_database(site: Site, request: BootRequest, mac: str) -> str:
     known = standby.recall(site)
     told = replace(request, boot_url=_told_url(site, known.boot_url(request.source), request.boot_url))
@@ -110,8 +116,8 @@ def _local_without_database(site: Site, request: BootRequest, mac: str) -> str:
 def first_script(site: Site, source: str, boot_url: str) -> str:
     """The first script of every iPXE: it asks again with the MAC of the NIC that is open and what SMBIOS says."""
     try:
-        with read(site.engine) as session:
-            found = session.execute(select(Subnet.cidr, Subnet.boot_url))
+        with glance(site.engine) as connection:
+            found = connection.execute(_BOOT_URLS)
             own = next((url for cidr, url in found if contains(cidr, source)), "")
     except ProvisionerError:
         own = standby.recall(site).boot_url(source)
@@ -132,7 +138,7 @@ def local_script(request: BootRequest, way: str = AUTO) -> str:
     return bootscripts.local_ipxe(request.platform, way, request.boot_url)
 
 
-def _decide(site: Site, world: _World, request: BootRequest, at: datetime) -> BootDecision:
+def _decide(site: Site, world: World, request: BootRequest, at: datetime) -> BootDecision:
     decision = decide(facts(site, world, request.source, at))
     if decision.next_boot is NextBoot.BUILD and request.loader == "pxelinux":
         # What is sealed are scripts for iPXE and GRUB; PXELINUX would take such a script for a broken menu.
@@ -140,7 +146,7 @@ def _decide(site: Site, world: _World, request: BootRequest, at: datetime) -> Bo
     return decision
 
 
-def facts(site: Site, world: _World, source: str, at: datetime) -> BootFacts:
+def facts(site: Site, world: World, source: str, at: datetime) -> BootFacts:
     """What the decision looks at, from what the database holds."""
     if world.machine is None:
         return BootFacts(None, source=source, discovery=site.settings.discovery != "off")
@@ -148,7 +154,7 @@ def facts(site: Site, world: _World, source: str, at: datetime) -> BootFacts:
     networks = [Network(subnet.name, subnet.cidr, subnet.dhcp) for subnet in world.subnets]
     return BootFacts(
         machine=MachineState(world.machine.state),
-        phase=phase(build) if build is not None else None,
+        phase=build.phase if build is not None else None,
         protected=world.machine.protected,
         source=source,
         admission=admit(source, world.assigned, networks),
@@ -162,7 +168,7 @@ def facts(site: Site, world: _World, source: str, at: datetime) -> BootFacts:
     )
 
 
-def _reboot_announced(build: Build, at: datetime) -> bool:
+def _reboot_announced(build: BuildSeen, at: datetime) -> bool:
     if build.reboot_announced:
         return True
     served = build.reboot_served_at
@@ -170,119 +176,114 @@ def _reboot_announced(build: Build, at: datetime) -> bool:
     return served is not None and (at - served).total_seconds() < 60
 
 
-def look(session: Session, mac: str) -> _World:
-    """What the database knows of a MAC address, for `boot explain`."""
-    return _look(session, mac)
-
-
-def _look(session: Session, mac: str) -> _World:
-    machine = by_mac(session, mac)
-    if machine is None:
-        return _World()
-    build = latest_build(session, machine)
-    attempt = None
-    if build is not None:
-        attempt = session.scalars(
-            select(Attempt).where(Attempt.build_id == build.id).order_by(Attempt.number.desc()).limit(1)
-        ).one_or_none()
-    subnets = [each.subnet for each in machine.interfaces if each.subnet]
-    assigned = [each.ip for each in machine.interfaces if each.ip]
-    taken = attempt is not None and (
-        session.scalar(
-            select(Secret.id).where(Secret.build_id == attempt.build_id, Secret.taken_attempt == attempt.id).limit(1)
-        )
-        is not None
-    )
-    return _World(machine, build, attempt, subnets, assigned, taken)
-
-
-def _writes(world: _World, decision: BootDecision) -> bool:
+def _writes(world: World, decision: BootDecision) -> bool:
     return world.build is not None and (
         decision.opens_attempt or decision.flagged or decision.next_boot is not NextBoot.BUILD
     )
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What a decision left in the database."""
+
+    answer: BootAnswer
+    superseded: Sequence[str] = ()
+    kept: lastgood.Kept | None = None
+
+
 def _carry_out(site: Site, request: BootRequest, mac: str, waiting: Waiting) -> BootAnswer:
-    """Decide again with the rows held, open the attempt if that is the decision, and note what the machine got."""
-    opened: Attempt | None = None
-    superseded: list[str] = []
-    with write(site.engine) as session:
-        world = _look(session, mac)
-        if world.build is not None:
-            lock(session, world.build)
-            # Another fetch may have opened the attempt while this one waited for the row.
-            session.expire_all()
-            world = _look(session, mac)
+    """Decide again while nobody else writes, open the attempt if that is the decision, note what the machine got."""
+
+    def job(connection: Connection) -> _Done:
+        # Another fetch may have opened the attempt while this one waited.
+        world = looks.world(connection, mac, _file(request))
         moment = now()
         decision = _decide(site, world, request, moment)
+        superseded: Sequence[str] = ()
+        kept = None
+        if world.build is not None and decision.opens_attempt:
+            superseded = _supersede(connection, world.build)
+            world = _open_attempt(connection, site, request, mac, world, moment)
+            kept = _kept(connection, mac, world)
         if world.build is not None:
-            if decision.opens_attempt:
-                superseded = [attempt.uid for attempt in world.build.attempts]
-                opened = _open_attempt(session, site, request, mac, world)
-                world = replace(world, attempt=opened, secret_taken=False)
-            _note(session, request, world, decision, moment)
-        answer = BootAnswer(_script(session, site, request, world, decision, waiting), decision)
-        kept = _kept(session, opened) if opened is not None else None
-    for uid in superseded:
+            _note(connection, request, world, world.build, decision, moment)
+        return _Done(BootAnswer(_script(site, request, world, decision, waiting), decision), superseded, kept)
+
+    done = together(site.engine, job)
+    for uid in done.superseded:
         lastgood.forget(site, uid)
-    if kept is not None:
-        lastgood.keep(site, kept)
-    return answer
+    if done.kept is not None:
+        lastgood.keep(site, done.kept)
+    return done.answer
 
 
-def _open_attempt(session: Session, site: Site, request: BootRequest, mac: str, world: _World) -> Attempt:
-    build = world.build
-    assert build is not None  # noqa: S101 - decided on a build
-    for earlier in build.attempts:
-        earlier.superseded = True
-    apply_trigger(session, build, Trigger.ATTEMPT)
+def _supersede(connection: Connection, build: BuildSeen) -> Sequence[str]:
+    """End the build's attempts; their uids."""
+    earlier = connection.execute(_EARLIER, {"build": build.id}).scalars().all()
+    if earlier:
+        connection.execute(_SUPERSEDE, {"build": build.id})
+    return earlier
+
+
+def _open_attempt(
+    connection: Connection, site: Site, request: BootRequest, mac: str, world: World, moment: datetime
+) -> World:
+    build, machine = world.build, world.machine
+    assert build is not None and machine is not None  # noqa: S101 - decided on a build
     subnet = next((each for each in world.subnets if contains(each.cidr, request.source)), world.subnets[0])
-    attempt = Attempt(
-        build_id=build.id,
-        number=(world.attempt.number if world.attempt else 0) + 1,
-        uid=new_uid(),
-        mac=mac,
-        source=request.source,
-        addresses=sorted({*world.assigned, request.source}),
-        boot_url=_told_url(site, subnet.boot_url, request.boot_url),
-        media_url=subnet.media_url or site.settings.media_in(subnet.cidr),
-    )
-    # The disk was touched by an attempt that somebody let go on from; this one starts anew.
-    build.disk_touched = False
-    session.add(attempt)
-    session.flush()
-    return attempt
+    values: dict[str, Any] = {
+        "number": (world.attempt.number if world.attempt else 0) + 1,
+        "uid": new_uid(),
+        "source": request.source,
+        "opened_at": moment,
+        "superseded": False,
+        "handoff_only": False,
+        "addresses": sorted({*world.assigned, request.source}),
+        "boot_url": _told_url(site, subnet.boot_url, request.boot_url),
+        "media_url": subnet.media_url or site.settings.media_in(subnet.cidr),
+    }
+    row = connection.execute(_ADD_ATTEMPT, values | {"build_id": build.id, "mac": mac})
+    opened = AttemptSeen(id=(row.inserted_primary_key or (0,))[0], **values | {"addresses": tuple(values["addresses"])})
+    build = advance(connection, build, machine.state, Trigger.ATTEMPT)
+    if build.disk_touched:
+        # The disk was touched by an attempt that somebody let go on from; this one starts anew.
+        set_build(connection, build, disk_touched=False)
+        build = replace(build, disk_touched=False)
+    return replace(world, build=build, attempt=opened, secret_taken=False)
 
 
-def _note(session: Session, request: BootRequest, world: _World, decision: BootDecision, moment: datetime) -> None:
-    build, source = world.build, request.source
-    assert build is not None  # noqa: S101 - only called with one
+def _note(
+    connection: Connection,
+    request: BootRequest,
+    world: World,
+    build: BuildSeen,
+    decision: BootDecision,
+    moment: datetime,
+) -> None:
+    source = request.source
     if build.reboot_announced and decision.next_boot is NextBoot.LOCAL:
-        build.reboot_announced, build.reboot_served_at = False, moment
-    if not decision.opens_attempt and not has_room(session, build):
+        set_build(connection, build, reboot_announced=False, reboot_served_at=moment)
+    if not decision.opens_attempt and not has_room(connection, build):
         return  # anybody can ask in this machine's name, for ever
     if decision.flagged:
         refused = decision.next_boot is NextBoot.HALT
         message = decision.reason if refused else f"attempt from {source}, which is not the assigned address"
-        flag(session, build, message, source=source, attempt=None if refused else world.attempt)
+        raise_flag(connection, build, message, source=source, attempt=None if refused else world.attempt)
     kinds = {NextBoot.BUILD: "script", NextBoot.LOCAL: "local-boot", NextBoot.HALT: "halt"}
     if decision.next_boot in kinds and not (decision.flagged and decision.next_boot is NextBoot.HALT):
         attempt = world.attempt if decision.next_boot is NextBoot.BUILD else None
-        add_event(session, build, kinds[decision.next_boot], decision.reason, attempt=attempt, source=source)
+        note(connection, build, kinds[decision.next_boot], decision.reason, attempt=attempt, source=source)
 
 
-def _script(
-    session: Session, site: Site, request: BootRequest, world: _World, decision: BootDecision, waiting: Waiting
-) -> str:
+def _script(site: Site, request: BootRequest, world: World, decision: BootDecision, waiting: Waiting) -> str:
     if decision.next_boot is NextBoot.BUILD and world.build is not None:
         if world.attempt is None or (request.peek and decision.opens_attempt):
             return f"#!ipxe\n# {decision.reason}\n"
-        name = "grub" if request.loader == "grub" else "ipxe"
-        return fill(sealed_text(session, world.build.id, name), marker_values(site, world.attempt))
+        return fill(looks.text_of(world.script, _file(request)), marker_values(site, world.attempt))
     if decision.next_boot is NextBoot.LOCAL and world.machine is not None:
         own = next((each.boot_url for each in world.subnets if contains(each.cidr, request.source)), "")
         told = replace(request, boot_url=_told_url(site, own, request.boot_url))
-        return local_script(told, localways.way_of(session, world.machine))
+        return local_script(told, world.machine.way)
     if decision.next_boot is NextBoot.DISCOVERY:
         return _waiting_script(site, request, waiting)
     if decision.next_boot is NextBoot.HALT and decision.flagged and request.wait:
@@ -320,30 +321,16 @@ def _ways_on(name: str) -> list[str]:
     ]
 
 
-def note_network(site: Site, mac: str, kind: str, message: str) -> None:
-    """Note what DHCP or TFTP did for a machine that is being built; a failure to note it stops no boot."""
-    try:
-        with read(site.engine) as session:
-            machine = by_mac(session, mac)
-            build = latest_build(session, machine) if machine is not None else None
-            if build is None or machine is None or machine.state != MachineState.BUILDING:
-                return
-            build_id = build.id
-        with write(site.engine) as session:
-            add_event(session, session.get_one(Build, build_id), kind, message)
-    except ProvisionerError as error:
-        log.warning("event not noted", mac=mac, kind=kind, error=str(error))
-
-
-def _kept(session: Session, attempt: Attempt) -> lastgood.Kept:
-    build = session.get_one(Build, attempt.build_id)
-    files = {each.name: sealed_text(session, build.id, each.name) for each in sealed_files(session, build)}
+def _kept(connection: Connection, mac: str, world: World) -> lastgood.Kept:
+    build, attempt = world.build, world.attempt
+    assert build is not None and attempt is not None  # noqa: S101 - just opened
+    files = connection.execute(_FILES, {"build": build.id}).all()
     return lastgood.Kept(
         uid=attempt.uid,
-        mac=attempt.mac,
+        mac=mac,
         addresses=list(attempt.addresses),
         boot_url=attempt.boot_url,
         media_url=attempt.media_url,
         opened_at=attempt.opened_at.timestamp(),
-        files=files,
+        files={name: zlib.decompress(content).decode() for name, content in files},
     )

@@ -11,11 +11,11 @@ from provisioner.core.localboot import DISKS
 from provisioner.errors import ProvisionerError
 from provisioner.render import bootscripts
 from provisioner.services import loaders as localdisk
-from provisioner.services import media
-from provisioner.services.boot import BootRequest, boot_script, local_script, look
+from provisioner.services import looks, media
+from provisioner.services.boot import BootRequest, boot_script, local_script
 from provisioner.services.discovery import Sighting
 from provisioner.services.site import Site
-from provisioner.store.engine import read
+from provisioner.store.engine import glance
 
 # Debian's packages: ipxe, pxelinux, syslinux-common. Published by name alone; nothing else of these folders is.
 _LOADERS = {
@@ -25,6 +25,8 @@ _LOADERS = {
     "pxelinux.0": "/usr/lib/PXELINUX/pxelinux.0",
     "ldlinux.c32": "/usr/lib/syslinux/modules/bios/ldlinux.c32",
 }
+_GENERATED = ("autoexec.ipxe", "grub/grub.cfg")
+_BY_MAC = ("grub/by-mac", "pxelinux.cfg")
 _BY_HTTP = ("snponly.efi", "ipxe.efi")
 # Signed GRUB asks with its prefix; the first answer leads each machine to its own file.
 _GRUB_CFG = "set timeout=0\nconfigfile /grub/by-mac/$net_default_mac\n"
@@ -50,6 +52,16 @@ def missing_loaders() -> list[str]:
     return [name for name in ("undionly.kpxe", "snponly.efi") if name not in loaders()]
 
 
+def family(name: str) -> str:
+    """What kind of file that is, from a list that no client can make longer: a loader's name, or a folder."""
+    if name in _LOADERS or name in DISKS or name in _GENERATED:
+        return name
+    folder = name.rpartition("/")[0]
+    if folder in _BY_MAC:
+        return folder
+    return "media" if folder.startswith("media/sha256/") else "other"
+
+
 def by_http(site: Site, name: str) -> bytes | None:
     """A loader that the boot plane serves: those for the local disk, and iPXE for UEFI HTTP boot."""
     if name not in _BY_HTTP:
@@ -71,7 +83,7 @@ def find(site: Site, name: str, client: str, local: str) -> BootFile | None:
     if name == "grub/grub.cfg":
         return BootFile(_GRUB_CFG.encode())
     folder, _, last = name.rpartition("/")
-    if folder in {"grub/by-mac", "pxelinux.cfg"}:
+    if folder in _BY_MAC:
         return _by_mac(site, folder, last, client, local)
     if folder.startswith("media/sha256/"):
         return _sealed_media(site, folder.removeprefix("media/sha256/"))
@@ -98,12 +110,12 @@ def _by_mac(site: Site, folder: str, last: str, client: str, local: str) -> Boot
 def _admitted(site: Site, mac: str, client: str) -> bool:
     """Whether this client may see the machine's own file at all (T27)."""
     try:
-        with read(site.engine) as session:
-            world = look(session, mac)
-            networks = [Network(each.name, each.cidr, each.dhcp) for each in world.subnets]
-            if world.machine is None or world.machine.state == MachineState.DISCOVERED:
-                return True  # it is only told to wait
-            return admit(client, world.assigned, networks) is not Admission.REFUSED
+        with glance(site.engine) as connection:
+            world = looks.world(connection, mac)
+        networks = [Network(each.name, each.cidr, each.dhcp) for each in world.subnets]
+        if world.machine is None or world.machine.state == MachineState.DISCOVERED:
+            return True  # it is only told to wait
+        return admit(client, world.assigned, networks) is not Admission.REFUSED
     except ProvisionerError:
         return False
 

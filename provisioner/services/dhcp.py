@@ -16,14 +16,14 @@ from provisioner.settings import bind_address
 from provisioner.store.engine import for_update, read, write
 from provisioner.store.models import Counter, Interface, Machine, Subnet
 
-_WANTED, _TAKEN = "dhcp-wanted", "dhcp-taken"
+WANTED, TAKEN = "dhcp-wanted", "dhcp-taken"
 
 
 def touch(session: Session) -> None:
     """Note, in the transaction of the change, that DHCP's answers changed."""
-    counter = session.get(Counter, _WANTED, **for_update(session))
+    counter = session.get(Counter, WANTED, **for_update(session))
     if counter is None:
-        session.add(Counter(name=_WANTED, value=1))
+        session.add(Counter(name=WANTED, value=1))
         session.flush()
     else:
         counter.value += 1
@@ -32,15 +32,15 @@ def touch(session: Session) -> None:
 def generation(site: Site) -> int:
     """The number of the newest change that DHCP should know."""
     with read(site.engine) as session:
-        return _value(session, _WANTED)
+        return _value(session, WANTED)
 
 
 def acknowledge(site: Site, generation: int) -> None:
     """Called by the DHCP child once its daemon answers as of this generation."""
     with write(site.engine) as session:
-        counter = session.get(Counter, _TAKEN, **for_update(session))
+        counter = session.get(Counter, TAKEN, **for_update(session))
         if counter is None:
-            session.add(Counter(name=_TAKEN, value=generation))
+            session.add(Counter(name=TAKEN, value=generation))
         else:
             counter.value = generation
 
@@ -48,7 +48,7 @@ def acknowledge(site: Site, generation: int) -> None:
 def acknowledged(site: Site) -> bool:
     """Whether the DHCP child has taken every change."""
     with read(site.engine) as session:
-        return _value(session, _TAKEN) >= _value(session, _WANTED)
+        return _value(session, TAKEN) >= _value(session, WANTED)
 
 
 def await_acknowledged(site: Site, subnets: list[str], seconds: float = 10.0) -> None:
@@ -57,7 +57,7 @@ def await_acknowledged(site: Site, subnets: list[str], seconds: float = 10.0) ->
     deadline = time.monotonic() + seconds
     while True:
         with read(site.engine) as session:
-            if _value(session, _TAKEN) >= wanted:
+            if _value(session, TAKEN) >= wanted:
                 return
         if time.monotonic() > deadline:
             raise NotAcknowledged(
@@ -72,7 +72,7 @@ def plan(site: Site) -> DhcpPlan:
     """All subnets and reservations as of the newest generation."""
     default_tftp = bind_address(site.settings.tftp_bind)[0]
     with read(site.engine) as session:
-        wanted = _value(session, _WANTED)
+        wanted = _value(session, WANTED)
         subnets = list(session.scalars(select(Subnet).order_by(Subnet.id)))
         rows = session.execute(
             select(Interface.mac, Interface.ip, Machine.name, Subnet.name)

@@ -24,6 +24,7 @@ from provisioner.core.facts import Facts, merged
 from provisioner.core.lifecycle import MachineState
 from provisioner.errors import ProvisionerError
 from provisioner.services import machines, objects, quarantine
+from provisioner.services.looks import MachineSeen
 from provisioner.services.machines import InterfaceInput
 from provisioner.services.site import Actor, Site
 from provisioner.store.engine import write
@@ -64,15 +65,13 @@ class Recorded:
 
 
 def look(
-    session: Session, site: Site, mac: str, source: str, facts: Facts, machine: Machine | None
+    session: Session, site: Site, mac: str, source: str, facts: Facts, machine: Machine | MachineSeen | None
 ) -> tuple[Waiting, Sighting | None]:
     """What a machine would be told if it has to wait, and what of its question is worth recording."""
     if machine is None and site.settings.discovery == "off":
         return Waiting(mac, facts=facts), None
     if machine is not None:
-        told = Waiting(mac, machine.name, machine.profile_id is not None, facts=facts)
-        news = bool(facts.said) and merged(machine.facts, facts.lasting) != machine.facts
-        return told, Sighting(mac, source, facts) if news else None
+        return registered(mac, source, facts, machine)
     if _subnet(session, source) is None:
         return Waiting(mac, outside=source, facts=facts), None
     row = quarantine.find(session, mac)
@@ -81,6 +80,13 @@ def look(
     known = facts if facts.said or row is None else quarantine.facts_of(row)
     conflict = quarantine.conflict(mac, quarantine.contradicted(session, known))
     return Waiting(mac, conflict=conflict, facts=known), Sighting(mac, source, facts, is_new=row is None)
+
+
+def registered(mac: str, source: str, facts: Facts, machine: Machine | MachineSeen) -> tuple[Waiting, Sighting | None]:
+    """As `look`, for the MAC of a machine that is known: nothing more is asked of the database."""
+    told = Waiting(mac, machine.name, machine.profile_id is not None, facts=facts)
+    news = bool(facts.said) and merged(machine.facts, facts.lasting) != machine.facts
+    return told, Sighting(mac, source, facts) if news else None
 
 
 def record(site: Site, sightings: Sequence[Sighting]) -> Recorded:

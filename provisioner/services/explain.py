@@ -1,5 +1,6 @@
 """`boot explain`: the whole chain that a firmware would get, and what decided."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,12 +12,13 @@ from provisioner.core.lifecycle import NextBoot
 from provisioner.core.localboot import AUTO, Way, way
 from provisioner.errors import InvalidInput
 from provisioner.render.bootscripts import loader_url
-from provisioner.services import discovery, loaders, localways
-from provisioner.services.boot import facts, look
+from provisioner.services import discovery, loaders, looks
+from provisioner.services.boot import facts
+from provisioner.services.looks import SubnetSeen
 from provisioner.services.machines import find
 from provisioner.services.site import Site
 from provisioner.store.engine import read
-from provisioner.store.models import Machine, Subnet, now
+from provisioner.store.models import Build, Machine, Subnet, now
 
 
 def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[str, Any]:
@@ -29,17 +31,17 @@ def boot(site: Site, name: str, arch: str, source: str | None = None) -> dict[st
     source = normal_ip(source) if source else None
     with read(site.engine) as session:
         mac = normal_mac(name) if looks_like_mac(name) else _first_mac(find(session, name))
-        world = look(session, mac)
+        world = looks.world(session.connection(), mac)
         address = source or next((ip for ip in world.assigned), "")
         recorded = discovery.recorded(session, mac)
         address = address or (recorded or {}).get("address", "")
         decision = decide(facts(site, world, address, now()))
-        networks = world.subnets or session.scalars(select(Subnet)).all()
+        networks: Sequence[Subnet | SubnetSeen] = world.subnets or session.scalars(select(Subnet)).all()
         subnet = next((each for each in networks if address and contains(each.cidr, address)), None)
-        media = world.build.sealed["media"] if world.build is not None else {}
+        media = session.get_one(Build, world.build.id).sealed["media"] if world.build is not None else {}
         hops = [*_loader_hops(site, kind, subnet, mac, address), *_script_hops(decision, media)]
         if decision.next_boot is NextBoot.LOCAL:
-            name = localways.way_of(session, world.machine) if world.machine is not None else AUTO
+            name = world.machine.way if world.machine is not None else AUTO
             hops += _local_hops(site, kind, subnet, way(name))
         if decision.next_boot is NextBoot.DISCOVERY:
             hops += [{"hop": "console", "what": line} for line in discovery.console(session, site, mac, address)]
@@ -66,7 +68,9 @@ def _first_mac(machine: Machine) -> str:
     )
 
 
-def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, address: str) -> list[dict[str, str]]:
+def _loader_hops(
+    site: Site, kind: Firmware, subnet: Subnet | SubnetSeen | None, mac: str, address: str
+) -> list[dict[str, str]]:
     boot_url = _boot_url(site, subnet)
     if subnet is None:
         dhcp = "no subnet of ours: whatever DHCP server answers there decides"
@@ -86,7 +90,7 @@ def _loader_hops(site: Site, kind: Firmware, subnet: Subnet | None, mac: str, ad
     ]
 
 
-def _boot_url(site: Site, subnet: Subnet | None) -> str:
+def _boot_url(site: Site, subnet: Subnet | SubnetSeen | None) -> str:
     return site.settings.boot if subnet is None else subnet.boot_url or site.settings.boot_in(subnet.cidr)
 
 
@@ -106,7 +110,7 @@ def _script_hops(decision: BootDecision, media: dict[str, str]) -> list[dict[str
     return [{"hop": "then", "what": texts[decision.next_boot]}]
 
 
-def _local_hops(site: Site, kind: Firmware, subnet: Subnet | None, chosen: Way) -> list[dict[str, str]]:
+def _local_hops(site: Site, kind: Firmware, subnet: Subnet | SubnetSeen | None, chosen: Way) -> list[dict[str, str]]:
     if kind.platform == "pcbios":
         return [{"hop": "local boot", "what": f"{chosen.name}: {chosen.bios}"}]
     hops = [{"hop": "local boot", "what": f"{chosen.name}: {chosen.uefi}"}]

@@ -85,12 +85,17 @@ def _kept_row(row: Handoff) -> str:
     return f"handoff:{row.id}"
 
 
-def follow(session: Session, build: Build, trigger: Trigger, before: Phase, after: Phase) -> None:
-    """Queue what a build's step in its life means for the identities of its machine."""
+def follow(
+    session: Session, build_id: int, machine_id: int | None, trigger: Trigger, before: Phase, after: Phase
+) -> None:
+    """Queue what a build's step in its life means for the identities of its machine.
+
+    It may mean something for a first attempt and where the build ends, and for no other step.
+    """
     if trigger is Trigger.ATTEMPT and before is Phase.ARMED:
-        _begin(session, build)
+        _begin(session, build_id, machine_id)
     elif after in ENDED and before not in ENDED:
-        row = current(session, build.id)
+        row = current(session, build_id)
         # Stopped, since somebody else has a secret of it: whatever was issued is no good, installed or not.
         stays = after in {Phase.CONFIGURED, Phase.FAILED_HANDOFF} and trigger is not Trigger.STOP
         if row is not None and not stays:
@@ -99,15 +104,15 @@ def follow(session: Session, build: Build, trigger: Trigger, before: Phase, afte
             row.kept = None
 
 
-def _begin(session: Session, build: Build) -> None:
+def _begin(session: Session, build_id: int, machine_id: int | None) -> None:
     """The old system is about to go: so are its identities, and then this build's may come.
 
     Not earlier: a build that is armed and cancelled leaves a machine that runs, and that still needs who it is.
     """
-    earlier = select(Handoff).where(Handoff.machine_id == build.machine_id, Handoff.state.in_(_AT_SERVER))
-    for row in session.scalars(earlier.where(Handoff.build_id != build.id).order_by(Handoff.id)):
+    earlier = select(Handoff).where(Handoff.machine_id == machine_id, Handoff.state.in_(_AT_SERVER))
+    for row in session.scalars(earlier.where(Handoff.build_id != build_id).order_by(Handoff.id)):
         revoke(session, row)
-    row_now = current(session, build.id)
+    row_now = current(session, build_id)
     if row_now is not None:
         enrol(session, row_now)
 

@@ -6,7 +6,7 @@ Nothing secret is in them: tokens are derived from the uid and a key, and what a
 import json
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -38,7 +38,7 @@ def keep(site: Site, kept: Kept) -> None:
         directory = _directory(site)
         directory.mkdir(mode=0o700, exist_ok=True)
         with replacing(directory / f"{kept.uid}.json") as file:
-            file.write(json.dumps(asdict(kept)).encode())
+            file.write(json.dumps(vars(kept)).encode())
     except (ProvisionerError, OSError) as error:
         log.warning("attempt not kept on disk", uid=kept.uid, error=str(error))
 

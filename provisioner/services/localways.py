@@ -1,24 +1,13 @@
-"""How a machine gets to its local disk: its own way, its profile's or the nearest ancestor's, else `auto`."""
+"""How machines get to their local disks: their own way, their profile's or the nearest ancestor's, else `auto`.
+
+For one machine that boots it is part of its row in `services.looks`.
+"""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from provisioner.core.localboot import AUTO
 from provisioner.store.models import Interface, Machine, Profile
-
-
-def way_of(session: Session, machine: Machine) -> str:
-    """The way of one machine; a look-up by primary key for each profile that has to be asked."""
-    if machine.local_boot is not None:
-        return machine.local_boot
-    profile, asked = machine.profile_id, set[int]()
-    while profile is not None and profile not in asked:
-        asked.add(profile)
-        parent, way = session.execute(select(Profile.parent_id, Profile.local_boot).where(Profile.id == profile)).one()
-        if way is not None:
-            return way
-        profile = parent
-    return AUTO
 
 
 def exceptions(session: Session) -> dict[str, str]:

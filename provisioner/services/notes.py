@@ -2,20 +2,24 @@
 
 import queue
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from provisioner.core.addresses import contains, normal_mac
+from provisioner.core.lifecycle import MachineState
 from provisioner.errors import MalformedMac, ProvisionerError
-from provisioner.services import boot, standby
+from provisioner.services import looks, standby
+from provisioner.services.lives import note
 from provisioner.services.site import Site
-from provisioner.store.engine import read
-from provisioner.store.models import Interface, Subnet
+from provisioner.store.engine import glance, read, together
+from provisioner.store.models import Subnet
 
 log = structlog.get_logger()
 _FRESH_SECONDS = 1.0
 _WAITING_NOTES = 1000
+_BATCH = 100
 _NOTED = {"ack": "dhcp"}
 
 
@@ -44,11 +48,45 @@ class Notes:
 
     def _write(self) -> None:
         while True:
-            mac, kind, message = self._waiting.get()
-            try:
-                boot.note_network(self._site, normal_mac(mac), kind, message)
-            except MalformedMac:
-                continue
+            taken = [self._waiting.get()]
+            while len(taken) < _BATCH:
+                try:
+                    taken.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            write_down(self._site, list(_readable(taken)))
+
+
+def _readable(notes: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    for mac, kind, message in notes:
+        try:
+            yield normal_mac(mac), kind, message
+        except MalformedMac:
+            continue
+
+
+def write_down(site: Site, notes: Sequence[tuple[str, str, str]]) -> None:
+    """Note what DHCP or TFTP did for machines that are being built: MAC address in normal form, kind and message each.
+
+    A failure to note it stops no boot.
+    """
+    try:
+        with glance(site.engine) as connection:
+            worlds = [looks.world(connection, mac) for mac, _, _ in notes]
+        wanted = [
+            (world.build, kind, message)
+            for world, (_, kind, message) in zip(worlds, notes, strict=True)
+            if world.build is not None and world.machine is not None and world.machine.state == MachineState.BUILDING
+        ]
+
+        def job(connection: Connection) -> None:
+            for build, kind, message in wanted:
+                note(connection, build, kind, message)
+
+        if wanted:
+            together(site.engine, job)
+    except ProvisionerError as error:
+        log.warning("events not noted", notes=len(notes), error=str(error))
 
 
 class Subnets:
@@ -82,12 +120,3 @@ class Subnets:
                 self._cidrs = tuple(session.scalars(select(Subnet.cidr)))
         except ProvisionerError as error:
             log.warning("subnets not read", error=str(error))
-
-
-def mac_of(site: Site, ip: str) -> str | None:
-    """The MAC whose assigned address this is, or None; also while the database is down."""
-    try:
-        with read(site.engine) as session:
-            return session.scalar(select(Interface.mac).where(Interface.ip == ip))
-    except ProvisionerError:
-        return None

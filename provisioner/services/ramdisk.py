@@ -6,7 +6,7 @@ from provisioner.core.bootplan import BootDecision, decide
 from provisioner.core.discovery import Waiting
 from provisioner.core.facts import Facts
 from provisioner.core.lifecycle import NextBoot
-from provisioner.services import boot, discovery
+from provisioner.services import boot, discovery, looks
 from provisioner.services.discovery import Sighting
 from provisioner.services.site import Site
 from provisioner.store.engine import read
@@ -31,7 +31,7 @@ class Reported:
 def report(site: Site, mac: str, source: str, facts: Facts) -> Reported:
     """Take the report of the machine with this MAC in normal form; it opens no attempt. Raises DatabaseUnavailable."""
     with read(site.engine) as session:
-        world = boot.look(session, mac)
+        world = looks.world(session.connection(), mac)
         decision = decide(boot.facts(site, world, source, now()))
         waiting, sighting = discovery.look(session, site, mac, source, facts, world.machine)
         return Reported(waiting, decision, sighting)

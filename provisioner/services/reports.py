@@ -6,26 +6,28 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from provisioner import handoff
 from provisioner.core.lifecycle import ENDED, TABLE, BuildState, Phase, Trigger
 from provisioner.core.tokens import Purpose, uid_of
 from provisioner.errors import DatabaseUnavailable, InvalidInput, ProvisionerError, StorageFull, TokenRefused
-from provisioner.services import identities, lastgood, spool
+from provisioner.services import identities, lastgood, looks, spool
 from provisioner.services.lives import (
     LOG_BYTES,
     MESSAGE_CHARACTERS,
-    add_event,
-    apply_trigger,
-    flag,
+    Late,
+    advance,
     has_room,
     lock,
-    phase,
+    note,
+    raise_flag,
+    set_build,
 )
+from provisioner.services.looks import BuildSeen, Held
 from provisioner.services.site import Site
-from provisioner.store.engine import write
+from provisioner.store.engine import session_on, together, write
 from provisioner.store.models import Attempt, Build, Event, now
 
 log = structlog.get_logger()
@@ -113,8 +115,12 @@ class _Said:
     step: str
     message: str
     log: str
-    at: datetime | None = None
-    spool_id: str | None = None
+    late: Late | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was said, if that was not just now."""
+        return None if self.late is None else self.late.at
 
 
 def _take(site: Site, presented: str, purpose: Purpose, said: _Said) -> Receipt:
@@ -125,8 +131,7 @@ def _take(site: Site, presented: str, purpose: Purpose, said: _Said) -> Receipt:
     try:
         if spool.pending(site):
             catch_up(site)
-        with write(site.engine) as session:
-            receipt, ended = _apply(session, site, said)
+        receipt, ended = together(site.engine, lambda connection: _apply(connection, site, said))
     except (DatabaseUnavailable, StorageFull):
         _spool(site, said)
         return Receipt("spooled")
@@ -154,55 +159,62 @@ def _apply_spooled(session: Session, site: Site, waiting: spool.Waiting) -> bool
         return False  # we were killed between the commit and the removal of the file
     report = waiting.report
     at = datetime.fromtimestamp(report.at, UTC)
-    said = _Said(report.kind, report.uid, report.source, report.step, report.message, report.log, at, waiting.name)
-    return _apply(session, site, said)[1]
+    late = Late(at, waiting.name)
+    said = _Said(report.kind, report.uid, report.source, report.step, report.message, report.log, late)
+    return _apply(session.connection(), site, said)[1]
 
 
-def _apply(session: Session, site: Site, said: _Said) -> tuple[Receipt | None, bool]:
+def _apply(connection: Connection, site: Site, said: _Said) -> tuple[Receipt | None, bool]:
     """What the machine is told, or None for a refusal; and whether the installation is over."""
-    attempt, build = held(session, said.uid)
+    found = looks.held(connection, said.uid)
+    if found is None:
+        raise TokenRefused(_REFUSED)
     if said.kind == "event":
-        receipt = _apply_event(session, build, attempt, said)
+        receipt, build = _apply_event(connection, found, said)
     else:
-        receipt = _apply_result(session, site, build, attempt, said)
-    return receipt, phase(build) not in {Phase.BOOTING, Phase.INSTALLING}
+        receipt, build = _apply_result(connection, site, found, said)
+    return receipt, build.phase not in {Phase.BOOTING, Phase.INSTALLING}
 
 
-def _apply_event(session: Session, build: Build, attempt: Attempt, said: _Said) -> Receipt | None:
-    before = phase(build)
-    accepted = not attempt.superseded and before not in ENDED
-    repeated = not attempt.superseded and before in ENDED and _repeats(said.step, build)
+def _apply_event(connection: Connection, found: Held, said: _Said) -> tuple[Receipt | None, BuildSeen]:
+    build, superseded = found.build, found.attempt.superseded
+    before = build.phase
+    accepted = not superseded and before not in ENDED
+    repeated = not superseded and before in ENDED and _repeats(said.step, build)
     if accepted:
-        _progress(session, build, attempt, said)
-    if accepted or (repeated and _noted(session, build, said)):
-        _event(session, build, attempt, said, said.step, said.message)
-    elif not repeated and _noted(session, build, said):
-        _event(session, build, attempt, said, "refused-event", f"{said.step}: {said.message}")
+        build = _progress(connection, found, said)
+    if accepted or (repeated and _noted(connection, build, said)):
+        _event(connection, found, said, said.step, said.message)
+    elif not repeated and _noted(connection, build, said):
+        _event(connection, found, said, "refused-event", f"{said.step}: {said.message}")
     if not accepted and not repeated:
-        return None
-    return Receipt(build.state, repeated or (said.step == "built" and before is Phase.BUILT))
+        return None, build
+    return Receipt(build.state, repeated or (said.step == "built" and before is Phase.BUILT)), build
 
 
-def _apply_result(session: Session, site: Site, build: Build, attempt: Attempt, said: _Said) -> Receipt | None:
-    ok, message = _judged(session, build, said)
+def _apply_result(connection: Connection, site: Site, found: Held, said: _Said) -> tuple[Receipt | None, BuildSeen]:
+    build = found.build
+    with session_on(connection) as session:
+        ok, message = _judged(session, build, said)
     trigger = Trigger.CONFIGURED if ok else Trigger.FAILED
-    before = phase(build)
+    before = build.phase
     repeated = before is (Phase.CONFIGURED if ok else Phase.FAILED_HANDOFF)
     accepted = (
-        not attempt.superseded
+        not found.attempt.superseded
         and trigger in TABLE[before].moves
         and not (before is not Phase.BUILT and not ok)
         and not _too_late(site, build, said.at or now())
     )
     kind = ("configured" if ok else "handoff-failed") if accepted or repeated else "refused-report"
-    if accepted or _noted(session, build, said):
-        _event(session, build, attempt, said, kind, message)
+    if accepted or _noted(connection, build, said):
+        _event(connection, found, said, kind, message)
     if accepted:
-        apply_trigger(session, build, trigger, "" if ok else f"handoff: {message}", said.at)
-    return Receipt(build.state, repeated) if accepted or repeated else None
+        outcome = "" if ok else f"handoff: {message}"
+        build = advance(connection, build, found.machine_state, trigger, outcome, said.at)
+    return Receipt(build.state, repeated) if accepted or repeated else None, build
 
 
-def _judged(session: Session, build: Build, said: _Said) -> tuple[bool, str]:
+def _judged(session: Session, build: BuildSeen, said: _Said) -> tuple[bool, str]:
     """Whether the first run was good, and the message."""
     word, _, code = said.step.partition(":")
     row = identities.current(session, build.id)
@@ -211,45 +223,51 @@ def _judged(session: Session, build: Build, said: _Said) -> tuple[bool, str]:
         return good, said.message
     if good and code.lstrip("-").isdigit() and int(code) not in handoff.tool(row.tool).good_exits:
         return False, said.message
-    if good and handoff.tool(row.tool).pushes and phase(build) is Phase.BUILT:
+    if good and handoff.tool(row.tool).pushes and build.phase is Phase.BUILT:
         return False, f"{row.tool} was not run from here, and the machine cannot say that it was"
     if good and row.issues and row.state != "issued":
         return False, f"{row.tool} reports a good run, but {row.identity} was never issued for this build"
     return good, said.message
 
 
-def _noted(session: Session, build: Build, said: _Said) -> bool:
+def _noted(connection: Connection, build: BuildSeen, said: _Said) -> bool:
     # A spooled report always leaves its row, which is how a second application is noticed.
-    return said.spool_id is not None or has_room(session, build)
+    return said.late is not None or has_room(connection, build)
 
 
-def _event(session: Session, build: Build, attempt: Attempt, said: _Said, kind: str, message: str) -> None:
-    row = add_event(session, build, kind, message, attempt=attempt, source=said.source, log=said.log)
-    row.spool_id = said.spool_id
-    if said.at is not None:
-        row.at = said.at
+def _event(connection: Connection, found: Held, said: _Said, kind: str, message: str) -> None:
+    note(
+        connection,
+        found.build,
+        kind,
+        message,
+        attempt=found.attempt,
+        source=said.source,
+        log=said.log,
+        late=said.late,
+    )
 
 
-def _progress(session: Session, build: Build, attempt: Attempt, said: _Said) -> None:
+def _progress(connection: Connection, found: Held, said: _Said) -> BuildSeen:
+    build, attempt, state = found.build, found.attempt, found.machine_state
     step, at = said.step, said.at
     if said.source not in attempt.addresses:
-        flag(session, build, f"event {step} came from {said.source}", source=said.source, attempt=attempt)
+        raise_flag(connection, build, f"event {step} came from {said.source}", source=said.source, attempt=attempt)
     if step == "built":
-        apply_trigger(session, build, Trigger.BUILT, at=at)
-    elif step == "failed":
-        apply_trigger(session, build, Trigger.FAILED, said.message or "the installer reported a failure", at)
-    else:
-        apply_trigger(session, build, Trigger.PROGRESS, at=at)
-        if step == "disk":
-            if not build.disk_touched:
-                # Who let the build go on before this did not know that there is something to wipe now.
-                build.released = min(build.released, attempt.number)
-            build.disk_touched = True
-        elif step == "reboot":
-            build.reboot_announced = True
+        return advance(connection, build, state, Trigger.BUILT, at=at)
+    if step == "failed":
+        outcome = said.message or "the installer reported a failure"
+        return advance(connection, build, state, Trigger.FAILED, outcome, at)
+    build = advance(connection, build, state, Trigger.PROGRESS, at=at)
+    if step == "disk" and not build.disk_touched:
+        # Who let the build go on before this did not know that there is something to wipe now.
+        set_build(connection, build, disk_touched=True, released=min(build.released, attempt.number))
+    elif step == "reboot":
+        set_build(connection, build, reboot_announced=True)
+    return build
 
 
-def _repeats(step: str, build: Build) -> bool:
+def _repeats(step: str, build: BuildSeen) -> bool:
     """Whether the report only says again what ended the build, or what it had reached before."""
     if step == "built":
         return build.built_at is not None
@@ -266,7 +284,7 @@ def held(session: Session, uid: str) -> tuple[Attempt, Build]:
     return attempt, build
 
 
-def _too_late(site: Site, build: Build, at: datetime) -> bool:
+def _too_late(site: Site, build: BuildSeen, at: datetime) -> bool:
     limit = timedelta(hours=site.settings.handoff_hours)
     return build.built_at is not None and at - build.built_at > limit
 

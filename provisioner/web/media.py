@@ -1,33 +1,58 @@
 """Media: kernels, initrds and images by SHA-256, and distro trees, sent by the kernel (sendfile)."""
 
 import os
+import time
 
 from flask import Flask, Response, request
 from werkzeug.wsgi import wrap_file
 
+from provisioner import metrics
 from provisioner.errors import NotFound
-from provisioner.services import media, published
+from provisioner.services import media, published, traffic
 from provisioner.services.site import Site
-from provisioner.web.common import new_app
+from provisioner.web.common import new_app, source
+from provisioner.web.server.streams import TOLD, Told
 
 LONGEST_BODY = 1024
+_NAME_CHARACTERS = 128
 
 
 def create(site: Site) -> Flask:
     """The media application. GET and HEAD only, with Range and ETag; no listing, no dotfile."""
     app = new_app("provisioner.media", site, longest_body=LONGEST_BODY)
+    meter = traffic.Meter(site, metrics.note_dropped)
 
     @app.get("/media/sha256/<sha256>/<name>")
-    def stored(sha256: str, name: str) -> Response:  # noqa: ARG001 - the name is for the machine's eyes only
+    def stored(sha256: str, name: str) -> Response:
         descriptor = media.open_beneath(site.media_dir / "sha256", f"{sha256[:2]}/{sha256}")
+        request.environ[TOLD] = _counted(meter, "media", name)
         return _send(descriptor, etag=sha256)
 
     @app.get("/media/<distro>/<path:path>")
     def tree(distro: str, path: str) -> Response:
         root = published.tree(site, distro)
+        request.environ[TOLD] = _counted(meter, "tree")
         return _send(None if root is None else media.open_beneath(root, path))
 
     return app
+
+
+def _counted(meter: traffic.Meter, way: str, name: str = "") -> Told:
+    """What to do when a file has gone out: count it, and note a sealed one once in the timeline of the build."""
+    begun, peer, name = time.monotonic(), source(), name[:_NAME_CHARACTERS]
+
+    def told(sent: int, whole: bool) -> None:
+        metrics.media_sent(way, "complete" if whole else "aborted", sent)
+        seconds = time.monotonic() - begun
+        event = None
+        if name and whole:
+            message = f"{name}, {sent} bytes by HTTP in {seconds:.1f} s"
+            event = traffic.Told(traffic.MEDIA, message, once=name)
+        elif name:
+            event = traffic.Told(traffic.MEDIA, f"{name}: broke off after {sent} bytes by HTTP, {seconds:.1f} s")
+        meter.put(peer, way, sent, event)
+
+    return told
 
 
 def _send(descriptor: int | None, etag: str | None = None) -> Response:

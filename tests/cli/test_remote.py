@@ -60,7 +60,7 @@ def test_s11_a_lower_role_is_refused_and_told(served: Served, role: str) -> None
 LOCAL_ONLY = ("serve", "init", "check", "simulate 1", "apply .", "export .", "dhcp show", "dhcp check")
 # Those whose every word goes to the server; whatever is in neither list fails the test below.
 REMOTE = {"machine", "subnet", "profile", "template", "distro", "image", "build", "boot", "render", "history"}
-REMOTE |= {"user", "token", "webhook", "inventory", "puppet-autosign"}
+REMOTE |= {"user", "token", "webhook", "inventory", "puppet-autosign", "storm"}
 
 
 @pytest.mark.parametrize("line", [*LOCAL_ONLY, "inventory sync netbox"])

@@ -52,6 +52,11 @@ machine remove web01 --dry-run
 machine remove web09 --yes
 machine export --format yaml
 machine export --format csv
+storm plan --machines 400 --link 10G
+storm plan --machines 400 --link 10G --profile rocky9 --firmware bios -o json
+storm plan --machines 1 --link 1G --tftp-rate 150 --media-rate 900 -o yaml
+storm plan --machines 400 --link fast
+storm plan --machines 400 --link 10G --profile nope
 machine discovered
 machine forget --all
 machine forget 52:54:00:00:00:99

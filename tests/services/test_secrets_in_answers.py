@@ -99,7 +99,7 @@ def test_s23_while_the_database_is_gone_no_secret_goes_out(world: World, monkeyp
         raise DatabaseUnavailable("it is locked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(attempts, "read", gone)
+        patch.setattr(attempts, "glance", gone)
         with pytest.raises(DatabaseUnavailable):
             attempts.fetch(world.site, presented, "answer", "127.0.2.11")
         # What has no secret in it is still served.

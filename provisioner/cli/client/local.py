@@ -33,6 +33,7 @@ from provisioner.services import (
     quarantine,
     records,
     resealing,
+    storm,
 )
 from provisioner.services.radius import Watch, report
 from provisioner.services.resolve import BuildRequest
@@ -149,6 +150,9 @@ class LocalClient:
     def rehearsing(self) -> "LocalClient":
         watch = Watch(self.site)
         return replace(self, site=self.site.rehearsing(watch), watch=watch)
+
+    def storm(self, **given: Any) -> Thing:
+        return storm.plan(self.site, **given)
 
     def radius(self, progress: Counting | None = None) -> Thing | None:
         return report(self.site, self.watch, progress)

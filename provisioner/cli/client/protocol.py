@@ -258,6 +258,9 @@ class Client(Protocol):
     def rehearsing(self) -> "Client":
         """The same, with every change taken back at its end: for ``--dry-run``."""
 
+    def storm(self, **given: Any) -> Thing:
+        """The plan of a boot storm; see `services.storm.plan`."""
+
     def radius(self, progress: Counting | None = None) -> Thing | None:
         """What the changes that were rehearsed would do to machines; None when none depends on them.
 

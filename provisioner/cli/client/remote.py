@@ -193,6 +193,9 @@ class RemoteClient:
     def rehearsing(self) -> "RemoteClient":
         return replace(self, api=self.api.rehearsing())
 
+    def storm(self, **given: Any) -> Thing:
+        return thing(self.api.get("/storm:plan", **given))
+
     def radius(self, progress: Counting | None = None) -> Thing | None:
         del progress
         return together(self.api.reached or ())

@@ -18,11 +18,11 @@ from provisioner.web.api import docs, openapi
 from provisioner.web.api.openapi import PREFIX
 from provisioner.web.api.operations import BATCH_BYTES, Call, Operation
 from provisioner.web.api.requests import read_call, request_id
-from provisioner.web.api.routes import batches, builds, content, handoffs, machines, networks, people, webhooks
+from provisioner.web.api.routes import batches, builds, content, handoffs, machines, networks, people, storm, webhooks
 from provisioner.web.common import problem
 
 log = structlog.get_logger()
-_NOUNS = (machines, batches, builds, handoffs, networks, content, people, webhooks)
+_NOUNS = (machines, batches, builds, handoffs, networks, content, people, webhooks, storm)
 LONGEST_BODY = BATCH_BYTES
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from provisioner import metrics
 from provisioner.core.addresses import normal_mac
 from provisioner.core.discovery import BACKOFF, commands, sentence
 from provisioner.core.facts import from_query, from_report
@@ -16,6 +17,7 @@ from provisioner.services import attempts, boot, bootfiles, handoffs, ramdisk, r
 from provisioner.services.boot import BootRequest
 from provisioner.services.discovery import Recorder
 from provisioner.services.site import Site
+from provisioner.web.boot.counting import Counted, decided
 from provisioner.web.common import new_app, problem, source
 
 # The installer's log is at most 64 KiB; percent-encoding may treble it.
@@ -34,6 +36,7 @@ def create(site: Site) -> Flask:
     _reports(app, site)
     _discovery(app, site, recorder)
     app.register_error_handler(Refused, _refused)
+    app.wsgi_app = Counted(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
@@ -41,6 +44,7 @@ def _scripts(app: Flask, site: Site, recorder: Recorder) -> None:
     def script(mac: str, loader: str) -> Response:
         answer = boot.boot_script(site, _boot_request(mac, loader))
         recorder.put(answer.sighting)
+        decided(request.environ, answer.decision.next_boot.value)
         return _text(answer.text)
 
     @app.get("/boot/ipxe")
@@ -98,6 +102,7 @@ def _reports(app: Flask, site: Site) -> None:
             log=reports.clip_log(str(body.get("log", ""))),
         )
         receipt = reports.event(site, presented, source(), report)
+        _count_spooled(receipt)
         return {"state": receipt.state, "repeated": receipt.repeated}
 
     @app.post("/build/<presented>/again")
@@ -124,7 +129,13 @@ def _reports(app: Flask, site: Site) -> None:
             log=reports.clip_log(str(body.get("log", ""))),
             exit_code=_exit_code(body),
         )
+        _count_spooled(receipt)
         return {"state": receipt.state, "repeated": receipt.repeated}
+
+
+def _count_spooled(receipt: reports.Receipt) -> None:
+    if receipt.state == "spooled":
+        metrics.report_spooled()
 
 
 def _discovery(app: Flask, site: Site, recorder: Recorder) -> None:

@@ -11,7 +11,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from provisioner.web.server.connection import Connection
 from provisioner.web.server.gathering import Gathered
-from provisioner.web.server.streams import Source
+from provisioner.web.server.streams import TOLD, Source
 
 log = structlog.get_logger()
 _STATUS: dict[type[Exception], HTTPStatus] = {
@@ -82,7 +82,9 @@ def _run(worker: Any, conn: Connection, request: Any, *, close: bool) -> bool:
     if close:
         response.force_close()
     try:
-        _write(conn, response, worker.wsgi(environ, response.start_response))
+        parts = worker.wsgi(environ, response.start_response)
+        conn.outlet.told = environ.get(TOLD)
+        _write(conn, response, parts)
     except errors.ParseException:
         # A header that the application made is none: its mistake, and nothing of the answer is out yet.
         log.exception("an answer failed")

@@ -13,6 +13,8 @@ log = structlog.get_logger()
 _PREFIX = 64
 """Of IPv6: whoever has one address there has as many as it likes (RFC 4291, 2.5.1)."""
 _TELL_SECONDS = 60.0
+_MOST_KEYS = 10_000
+"""Addresses whose network is remembered: each connection asks three times, and reading one costs more than the rest."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -23,6 +25,7 @@ class Sources:
         self._most = most
         self._exempt = [ipaddress.ip_network(each, strict=False) for each in exempt]
         self._there: dict[Network, dict[Connection, None]] = {}
+        self._keys: dict[str, Network | None] = {}
         self._refused, self._told = 0, -_TELL_SECONDS
 
     def full(self, peer: Any) -> list[Connection] | None:
@@ -46,6 +49,10 @@ class Sources:
             if not there:
                 del self._there[key]  # type: ignore[arg-type]
 
+    def of(self, conn: Connection) -> Network | None:
+        """Whose connection it is; None for one that stands for many."""
+        return self._key(conn.peer)
+
     def refuse(self, peer: Any) -> None:
         """Count a connection that is not taken; the log hears of it once in a while."""
         self._refused += 1
@@ -56,7 +63,15 @@ class Sources:
 
     def _key(self, peer: Any) -> Network | None:
         """Whose connections are counted together; None if nobody counts them."""
-        address = ipaddress.ip_address(peer[0].partition("%")[0])
+        host = peer[0]
+        if host not in self._keys:
+            if len(self._keys) >= _MOST_KEYS:
+                self._keys.clear()
+            self._keys[host] = self._read(host)
+        return self._keys[host]
+
+    def _read(self, host: str) -> Network | None:
+        address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         if any(address in network for network in self._exempt):

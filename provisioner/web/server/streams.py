@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import IO
 
 from werkzeug.exceptions import RequestTimeout
@@ -21,6 +22,12 @@ _SLICE = 1 << 20
 _SMALL = 8 << 10
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TRAILING = "the body came too slowly"
+
+
+Told = Callable[[int, bool], None]
+"""Told once for a file: the bytes that were sent of it, and whether that is all. It is quick, and raises nothing."""
+TOLD = "provisioner.told"
+"""Where in WSGI's environment an application leaves one."""
 
 
 class Budget:
@@ -88,8 +95,15 @@ class Source:
 class _Part:
     """A piece of a file that is to be sent. It keeps the file open by a descriptor of its own."""
 
-    def __init__(self, descriptor: int, offset: int, left: int) -> None:
+    def __init__(self, descriptor: int, offset: int, left: int, told: Told | None) -> None:
         self.descriptor, self.offset, self.left = os.dup(descriptor), offset, left
+        self._size, self._told = left, told
+
+    def close(self) -> None:
+        """Let go of the file, and tell how much of it went out."""
+        os.close(self.descriptor)
+        if self._told is not None:
+            self._told(self._size - self.left, self.left == 0)
 
 
 class Outlet:
@@ -101,6 +115,8 @@ class Outlet:
         self._kept = 0
         self.keeps = True
         """Off for a stream, whose lines must not lie here until the next one."""
+        self.told: Told | None = None
+        """Of the file that comes next."""
 
     def sendall(self, data: bytes) -> None:
         """Send, or keep for later. Raises OSError when the client is gone."""
@@ -129,12 +145,17 @@ class Outlet:
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Let the loop send that piece of the file."""
         size = os.fstat(file.fileno()).st_size - offset if count is None else count
-        self._left.append(_Part(file.fileno(), offset, size))
+        self._left.append(_Part(file.fileno(), offset, size, self.told))
         self.flush()
         return size
 
-    def flush(self) -> bool:
-        """Send what goes now, a slice of a file at most; whether nothing is left. Raises OSError."""
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be sent."""
+        return sum(each.left if isinstance(each, _Part) else len(each) for each in self._left)
+
+    def flush(self, most: int = _SLICE) -> bool:
+        """Send what goes now, at most so many bytes of a file; whether nothing is left. Raises OSError."""
         sent_slice = False
         while self._left:
             first = self._left[0]
@@ -143,9 +164,9 @@ class Outlet:
                     if sent_slice:
                         return False
                     sent_slice = True
-                    if self._send_part(first):
+                    if self._send_part(first, most):
                         self._left.popleft()
-                        os.close(first.descriptor)
+                        first.close()
                     continue
                 sent = self._sock.send(first)
             except _NOT_NOW:
@@ -162,7 +183,7 @@ class Outlet:
         """Forget what is left."""
         for each in self._left:
             if isinstance(each, _Part):
-                os.close(each.descriptor)
+                each.close()
         self._left.clear()
         self._budget.give(self._kept)
         self._kept = 0
@@ -175,10 +196,10 @@ class Outlet:
         elif data:
             self._left.append(memoryview(data))
 
-    def _send_part(self, part: _Part) -> bool:
+    def _send_part(self, part: _Part, most: int) -> bool:
         if not part.left:
             return True
-        sent = os.sendfile(self._sock.fileno(), part.descriptor, part.offset, min(part.left, _SLICE))
+        sent = os.sendfile(self._sock.fileno(), part.descriptor, part.offset, min(part.left, most))
         if not sent:
             raise OSError("the file is shorter than it was")
         part.offset += sent

@@ -22,6 +22,7 @@ from gunicorn.workers import base
 from werkzeug.exceptions import HTTPException
 
 from provisioner.web.server import answering
+from provisioner.web.server.admission import LITTLE, Places
 from provisioner.web.server.connection import Connection, PlainText, State
 from provisioner.web.server.gathering import Gathered, Gathering, Stage
 from provisioner.web.server.sources import Sources
@@ -40,13 +41,15 @@ MOST_LARGE = 4
 """Large bodies that are read at a time, each into memory."""
 MEMORY = 64 << 20
 """Bytes of requests that are on their way to one process; as many again of answers that are on their way from it."""
-_AT_ONCE = 64
+_AT_ONCE = 8
+"""Connections that are taken before anything else is looked at: other processes should get their share of a burst."""
 _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class LoopWorker(base.Worker):  # type: ignore[misc]
     """See the package. ``longest_body`` of the gunicorn application is up to where a body is waited for,
-    ``most_per_address`` how many connections one address may have here, those of ``trusted_proxies`` excepted.
+    ``most_per_address`` how many connections one address may have here, those of ``trusted_proxies`` excepted, and
+    ``most_downloads`` how many downloads go at full speed at a time (see `admission`), 0 for any number.
     """
 
     def init_process(self) -> None:
@@ -56,6 +59,7 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
         self._memory, self._answers = Budget(MEMORY), Budget(MEMORY)
         self._connections: dict[Connection, None] = {}
         self._sources = Sources(self.app.most_per_address, self.app.trusted_proxies)
+        self._places: Places[Connection] = Places(self.app.most_downloads, self._sources.of, self._go_on_sending)
         self._queued: deque[Connection] = deque()
         self._large = 0
         self._done: queue.SimpleQueue[tuple[Connection, bool | None]] = queue.SimpleQueue()
@@ -147,7 +151,11 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
             self._drop(conn)
 
     def _sweep(self) -> None:
-        """End what has had its time."""
+        """End what has had its time, and see to the downloads that wait."""
+        for conn in self._places.turn():
+            self._off(conn)
+        for conn in self._places.waiting():
+            self._guarded(conn, self._send_little)
         now = time.monotonic()
         for conn in [each for each in self._connections if 0 < each.deadline < now]:
             if conn.state is State.WAITING:
@@ -168,6 +176,7 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
             return
         self._off(conn)
         self._connections.pop(conn, None)
+        self._places.leave(conn)
         self._sources.remove(conn)
         conn.close()
 
@@ -328,12 +337,28 @@ class LoopWorker(base.Worker):  # type: ignore[misc]
 
     def _flush(self, conn: Connection) -> None:
         if conn.outlet.flush():
+            self._places.leave(conn)
             self._sent(conn)
             return
         conn.deadline = time.monotonic() + SEND_SECONDS
         if conn.state is not State.FLUSH:
             conn.state = State.FLUSH
-            self._on(conn, selectors.EVENT_WRITE, self._flush)
+            if self._places.enter(conn, conn.outlet.left):
+                self._go_on_sending(conn)
+            else:
+                self._off(conn)
+
+    def _go_on_sending(self, conn: Connection) -> None:
+        self._on(conn, selectors.EVENT_WRITE, self._flush)
+
+    def _send_little(self, conn: Connection) -> None:
+        """To one that waits for its turn, so that its machine sees the server alive; a machine that is gone is seen."""
+        before = conn.outlet.left
+        if conn.outlet.flush(LITTLE):
+            self._places.leave(conn)
+            self._sent(conn)
+        elif conn.outlet.left < before:
+            conn.deadline = time.monotonic() + SEND_SECONDS
 
     def _sent(self, conn: Connection) -> None:
         if conn.keep:
