@@ -3,6 +3,7 @@
 Real sockets and programs have the same weather in test_tftp_weather.py.
 """
 
+import errno
 import random
 from collections import Counter
 from itertools import pairwise
@@ -178,3 +179,34 @@ def test_t12_a_lost_last_ack_is_no_failure(size: int) -> None:
     assert done.content == CONTENT[:size]
     assert done.outcome == "complete"
     assert play.now < 60
+
+
+def test_t12_patience_counts_from_the_last_of_many_acks() -> None:
+    """A slow client that took longer than our patience in all, and then falls silent, is waited for all the same."""
+    acks = 150
+    slow = Way(1, hold=lambda _, count: 0.2 + 0.05 * (count % 2), drop=lambda _, count: count > acks)
+    play = Play(CONTENT, {"blksize": "512"}, slow, Way(2))
+    done = play.run()
+    assert done.outcome == "timeout"
+    silent_since = next(at for at, block in zip(done.times, done.sent, strict=True) if block == done.sent[-1])
+    assert silent_since > 30
+    assert play.now - silent_since >= 30
+
+
+@pytest.mark.parametrize("windows", [0, 1, 7])
+def test_t14_a_route_on_which_the_kernel_stops_cutting_windows_costs_a_resending(windows: int) -> None:
+    """As when a failover leads to a card that cannot do it: the send fails with EIO from then on."""
+
+    class Stopping(Play):
+        whole = 0
+
+        def send(self, data: bytes, /) -> int:
+            if len(data) > self.blksize + 4:
+                if self.whole == windows:
+                    raise OSError(errno.EIO, "no checksums there")
+                self.whole += 1
+            return super().send(data)
+
+    done = Stopping(CONTENT, {"blksize": "512", "windowsize": "8"}, Way(1), Way(2)).run()
+    assert (done.outcome, done.content) == ("complete", CONTENT)
+    assert len(done.sent) == BLOCKS

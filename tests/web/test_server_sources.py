@@ -166,7 +166,7 @@ def test_s73_each_listener_has_the_limit_of_the_setting(_template: Path, tmp_pat
             with crowd() as slow:
                 for _ in range(100):
                     slow.join((host, int(port)), "silent")
-                most = 20 * (2 if plane == "boot" else 1)  # the boot plane has two processes
+                most = 20 * (1 if plane == "admin" else 2)  # the others have two processes
                 wait_for(lambda slow=slow, most=most: slow.there() <= most, 15, f"{plane} to end the others")
                 url = f"{address(served)}/healthz"
                 honest(lambda url=url: served.http(url, source="127.0.0.5").status == 200)

@@ -22,6 +22,9 @@ from provisioner.netboot.tftp.sockets import Arrival
 
 SLOW_AFTER = 1.0
 MOST_SLOW_PER_CLIENT = 2
+_MOST_FINISHED = 32
+"""Answers that wait for the server, most with an open file: in a flood its threads would run far ahead of it."""
+
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """Errors of a process or host that has no descriptors or memory left: they pass, so the client is to ask again."""
 
@@ -71,6 +74,7 @@ class Resolver:
         self._log = log
         self._pool = Pool("tftp-resolve", threads=limits.resolvers, waiting=limits.waiting)
         self._finished: deque[tuple[Pending, Answer]] = deque()
+        self._room = threading.Event()
         self._slow: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._closed = False
@@ -101,12 +105,14 @@ class Resolver:
             if pending.slow:
                 self._forget_slow(pending.asked.request.client)
             done.append((pending, answer))
+        self._room.set()
         return done
 
     def close(self) -> None:
         """Begin nothing more. A thread that hangs is left behind; what it finds is closed when it comes back."""
         with self._lock:
             self._closed = True
+        self._room.set()
         self._pool.close(finish=False, seconds=0.5)
         for _, answer in self.finished():
             discard(answer)
@@ -117,6 +123,10 @@ class Resolver:
             del self._slow[client]
 
     def _run(self, pending: Pending) -> None:
+        while len(self._finished) >= _MOST_FINISHED and not self._closed:
+            self._room.clear()
+            if len(self._finished) >= _MOST_FINISHED and not self._closed:  # else it was set too early to be heard
+                self._room.wait()
         pending.started = True
         answer = None if pending.cancelled else self._look(pending)
         with self._lock:
