@@ -7,6 +7,7 @@ parametrised with ``both_engines`` run on PostgreSQL too. ``served`` is a real `
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -118,10 +119,13 @@ def world(site: Site, tmp_path: Path) -> World:
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, and that the kernel gives to nobody who asks for any."""
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(10_000, 32_768)  # Linux gives those above away (ip_local_port_range)
+        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120.0, what: str = "condition") -> Any:

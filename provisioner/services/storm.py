@@ -63,7 +63,7 @@ def plan(
     if not 1 <= machines <= MOST_MACHINES:
         raise InvalidInput(f"{machines} machines", where="machines", hint=f"from 1 to {MOST_MACHINES}")
     for name, value in (("tftp_rate", tftp_rate), ("media_rate", media_rate)):
-        if value is not None and not 0 < value < 1e6:
+        if value is not None and not 0.001 <= value < 1e6:
             raise InvalidInput(f"{value} MB/s", where=name, hint="megabytes a second, for example 150")
     kind = kinds.firmware(firmware)
     blksize, windowsize = _OPTIONS[kind.name]

@@ -37,7 +37,7 @@ _TRAFFIC, _EVENT = (cast("Table", each.__table__) for each in (BuildTraffic, Eve
 
 @dataclass(frozen=True)
 class Told:
-    """An event of a transfer. With ``once`` a build gets only one of that text."""
+    """An event of a transfer. With ``once``, before the comma in its message, a build gets only one."""
 
     kind: str
     message: str
@@ -151,9 +151,11 @@ class Meter:
                 _add(connection, build, way, sent, count)
             for told in heard[source].events:
                 key = (build, told.once)
-                if (told.once and (key in self._once or key in noted)) or room[build] <= 0:
+                if room[build] <= 0 or (told.once and (key in self._once or key in noted)):
                     continue
                 noted += [key] if told.once else []
+                if told.once and _there(connection, build, told):
+                    continue  # another process noted it
                 room[build] -= 1
                 rows.append(_row(build, machine, source, told))
         if rows:
@@ -177,6 +179,12 @@ def _room(connection: Connection, builds: list[int]) -> dict[int, int]:
     query = select(Event.build_id, func.count()).where(Event.build_id.in_(builds), Event.kind.in_(_KINDS))
     there = {build: count for build, count in connection.execute(query.group_by(Event.build_id)) if build}
     return {build: _MOST_EVENTS - there.get(build, 0) for build in builds}
+
+
+def _there(connection: Connection, build: int, told: Told) -> bool:
+    alike = Event.message.startswith(f"{printable(told.once)},", autoescape=True)
+    query = select(Event.id).where(Event.build_id == build, Event.kind == told.kind, alike).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def _add(connection: Connection, build: int, way: str, sent: int, count: int) -> None:

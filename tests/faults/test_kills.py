@@ -80,5 +80,10 @@ def check_afterwards(served: Served) -> None:
     site.engine.dispose()
     for path in served.state.rglob("*"):
         if path.is_file() and not path.name.startswith(".new-"):
-            assert path.stat().st_size > 0 or path.name in {"lock", "leases"} or path.suffix == ".db-wal", path
+            assert (
+                path.stat().st_size > 0
+                or path.name == "leases"
+                or path.suffix in {".lock", ".db-wal"}
+                or path.name == "lock"
+            ), path
     assert not [path for path in (served.state / "spool").iterdir() if path.is_dir()], "nothing waits"

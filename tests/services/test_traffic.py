@@ -66,6 +66,17 @@ def test_transfers_are_summed_and_noted(site: Site, world: World, meter: Meter) 
     assert events(site, MEDIA) == ["vmlinuz, 7 bytes"]
 
 
+@both_engines
+def test_what_two_processes_sent_is_noted_once(site: Site, world: World, drops: Drops) -> None:
+    world.armed()
+    for seconds, name in (("0.1", "vm_linuz"), ("0.2", "vm_linuz"), ("0.3", "vmxlinuz")):
+        process = Meter(site, drops)
+        process.put(IP, "media", 7, Told(MEDIA, f"{name}, 7 bytes by HTTP in {seconds} s", once=name))
+        process.close()
+    assert events(site, MEDIA) == ["vm_linuz, 7 bytes by HTTP in 0.1 s", "vmxlinuz, 7 bytes by HTTP in 0.3 s"]
+    assert sums(site) == {"media": (21, 3)}
+
+
 def test_a_machine_that_is_not_being_built_leaves_nothing(site: Site, world: World, meter: Meter) -> None:
     world.ready()
     meter.put(IP, "tftp", 1000, Told(LOADED, "undionly.kpxe"))

@@ -17,10 +17,10 @@ class StormQuery(Query):
     )
     firmware: Literal["bios", "uefi"] = Field("uefi", description="the machines' firmware")
     tftp_rate: float | None = Field(
-        None, gt=0, lt=1e6, description="what the server can send by TFTP, in megabytes a second", examples=[150]
+        None, ge=0.001, lt=1e6, description="what the server can send by TFTP, in megabytes a second", examples=[150]
     )
     media_rate: float | None = Field(
-        None, gt=0, lt=1e6, description="what the server can send by HTTP, in megabytes a second", examples=[1000]
+        None, ge=0.001, lt=1e6, description="what the server can send by HTTP, in megabytes a second", examples=[1000]
     )
 
 
