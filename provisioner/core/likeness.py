@@ -19,6 +19,8 @@ class Differ:
 
     def changed(self, before: Lines, after: Lines) -> tuple[str, ...]:
         """The lines that go, each with ``-`` before it, and those that come, with ``+``; in their order."""
+        if before == after:
+            return ()  # a line that went in one place and came in another would pass for a change elsewhere
         found = []
         for begin, end, begins, ends in self._places(before, after):
             found += [f"-{line}" for line in before[begin:end]]
