@@ -107,6 +107,7 @@ def test_s35_the_process_steps_back_for_others_and_meets_its_limits() -> None:
     assert "10" in groups or not Path("/proc/self/autogroup").exists()
 
 
+@pytest.mark.slow
 def test_s35_only_so_many_render_at_once_and_the_rest_have_their_turn() -> None:
     most = confined._AT_ONCE._initial_value
     with ThreadPoolExecutor(3 * most) as pool:

@@ -18,6 +18,8 @@ from provisioner.services.site import Site
 from provisioner.store.base import Base
 from provisioner.store.engine import read
 
+pytestmark = pytest.mark.slow
+
 REQUEST = BootRequest(MAC, IP)
 
 

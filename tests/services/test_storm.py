@@ -13,6 +13,8 @@ from provisioner.services.traffic import Meter
 from provisioner.store.engine import read, write
 from provisioner.store.models import Attempt, Build, BuildTraffic, Distro, Machine, SealedFile, now
 
+pytestmark = pytest.mark.slow
+
 
 def files_of_the_distro(site: Site) -> int:
     """The bytes of kernel and initrd."""

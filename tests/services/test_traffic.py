@@ -14,6 +14,8 @@ from provisioner.services.traffic import FAILED, LOADED, MEDIA, Meter, Told
 from provisioner.store.engine import open_engine, read, with_breakers
 from provisioner.store.models import BuildTraffic, Event
 
+pytestmark = pytest.mark.slow
+
 
 class Drops:
     """What a meter said that it dropped."""

@@ -19,6 +19,8 @@ from provisioner.store.engine import dry_run, open_engine, read, together, with_
 from provisioner.store.groupcommit import Group
 from provisioner.store.models import Counter
 
+pytestmark = pytest.mark.slow
+
 Job = Callable[[Connection], str]
 
 

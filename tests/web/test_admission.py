@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from provisioner.web.server.admission import LARGE, TURN_SECONDS, Places
 
+pytestmark = pytest.mark.slow
+
 SIZE = 48 << 20
 
 

@@ -11,6 +11,8 @@ from provisioner.services import tokens
 from provisioner.services.site import Site
 from provisioner.web import admin
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(site: Site) -> FlaskClient:
