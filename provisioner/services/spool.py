@@ -58,9 +58,12 @@ def put(site: Site, report: Report) -> None:
     """
     directory = site.spool_dir / report.uid
     content = json.dumps(asdict(report)).encode()
+    # The clock orders the reports of one machine, which come one after the other; the rest makes the name unique. Each
+    # try has the same: one that failed at its very end may have been applied already.
+    path = directory / f"{time.time_ns():020d}-{secrets.token_hex(6)}.json"
     for _ in range(10):
         try:
-            _write(site.spool_dir, directory, content)
+            _write(site.spool_dir, path, content)
         except Unavailable as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -149,7 +152,8 @@ def alone(site: Site) -> Iterator[None]:
         yield
 
 
-def _write(spool: Path, directory: Path, content: bytes) -> None:
+def _write(spool: Path, path: Path, content: bytes) -> None:
+    directory = path.parent
     with translated(directory):
         spool.mkdir(mode=0o700, exist_ok=True)
         if not directory.is_dir():
@@ -158,9 +162,6 @@ def _write(spool: Path, directory: Path, content: bytes) -> None:
         count = sum(1 for _ in directory.iterdir())
     if count >= _MOST_REPORTS:
         raise StorageFull(f"{_MOST_REPORTS} reports of this attempt wait already")
-    # The clock orders the reports of one machine, which come one after the other; the rest makes the name unique.
-    name = f"{time.time_ns():020d}-{secrets.token_hex(6)}"
-    path = directory / f"{name}.json"
     try:
         with replacing(path) as file:
             file.write(content)
