@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Served, free_port, served_environment, wait_for
+from ownservice import own_service
 from played import processes
 
 pytestmark = pytest.mark.slow
@@ -22,14 +23,8 @@ CHILDREN = ("boot", "media", "admin", "tftp", "tftp-2", "dhcp", "worker")
 @pytest.fixture
 def service(_template: Path, tmp_path: Path) -> Iterator[Served]:
     """A service of the test's own, since the test breaks it."""
-    shutil.copytree(_template, tmp_path / "state")
-    environment = served_environment(tmp_path / "state") | {"PROVISIONER_TFTP_WORKERS": "2"}
-    served = Served(environment, tmp_path / "state", log=tmp_path / "log")
-    served.start()
-    yield served
-    served.stop()
-    for pid in processes(served.state):
-        os.kill(pid, signal.SIGKILL)
+    with own_service(_template, tmp_path, tftp_workers="2") as served:
+        yield served
 
 
 def masters(served: Served) -> dict[str, int]:

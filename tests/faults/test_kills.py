@@ -3,14 +3,14 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Served, served_environment
+from conftest import Served
+from ownservice import own_service
 from played import processes
 from playing import Playing
 
@@ -25,13 +25,8 @@ MACHINES = 20
 @pytest.fixture
 def served(_template: Path, tmp_path: Path) -> Iterator[Served]:
     """A service of the test's own, since the test kills it."""
-    shutil.copytree(_template, tmp_path / "state")
-    service = Served(served_environment(tmp_path / "state"), tmp_path / "state", log=tmp_path / "log")
-    service.start()
-    yield service
-    service.stop()
-    for pid in processes(service.state):
-        os.kill(pid, signal.SIGKILL)
+    with own_service(_template, tmp_path) as served:
+        yield served
 
 
 def kill_tree(served: Served) -> None:

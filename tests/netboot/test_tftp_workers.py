@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Served, served_environment, wait_for
+from ownservice import own_service
 from played import processes
 
 from provisioner.errors import PortInUse
@@ -110,17 +111,9 @@ def test_the_number_of_processes_follows_the_processors_unless_it_is_said(monkey
 
 @pytest.fixture
 def service(_template: Path, tmp_path: Path) -> Iterator[Served]:
-    shutil.copytree(_template, tmp_path / "state")
-    environment = served_environment(tmp_path / "state") | {
-        "PROVISIONER_TFTP_WORKERS": "2",
-        "PROVISIONER_TFTP_SINGLE_PORT": "on",
-    }
-    served = Served(environment, tmp_path / "state", log=tmp_path / "log")
-    served.start()
-    yield served
-    served.stop()
-    for pid in processes(served.state):
-        os.kill(pid, signal.SIGKILL)
+    """A service of two TFTP processes, at one port with all their transfers."""
+    with own_service(_template, tmp_path, tftp_workers="2", tftp_single_port="on") as served:
+        yield served
 
 
 def workers(served: Served) -> dict[str, int]:

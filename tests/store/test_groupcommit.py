@@ -54,8 +54,8 @@ def group_of(grouping: Engine) -> Group:
 
 
 @contextmanager
-def crowd(grouping: Engine, jobs: list[Job]) -> Iterator[list[Future[str]]]:
-    """All these wait while a first one holds the transaction; then they go on."""
+def led_crowd(grouping: Engine, jobs: list[Job]) -> Iterator[list[Future[str]]]:
+    """All these wait while a first one, the first of the futures, holds the transaction; then they go on."""
     entered, go = threading.Event(), threading.Event()
 
     def first(_: Connection) -> str:
@@ -69,6 +69,13 @@ def crowd(grouping: Engine, jobs: list[Job]) -> Iterator[list[Future[str]]]:
         waiting = [pool.submit(together, grouping, job) for job in jobs]
         wait_for(lambda: len(group_of(grouping)._waiting) == len(jobs), what="the crowd")
         go.set()
+        yield [leader, *waiting]
+
+
+@contextmanager
+def crowd(grouping: Engine, jobs: list[Job]) -> Iterator[list[Future[str]]]:
+    """As `led_crowd`, when the leader is done, and without it."""
+    with led_crowd(grouping, jobs) as (leader, *waiting):
         leader.result(60)
         yield waiting
 
@@ -130,30 +137,11 @@ def test_a_commit_that_fails_acknowledges_nobody(site: Site, grouping: Engine) -
 
     event.listen(grouping, "commit", fails)
     try:
-        with crowd_that_fails(grouping, [adds("job1"), adds("job2")]) as waiting:
+        with led_crowd(grouping, [adds("job1"), adds("job2")]) as waiting:
             assert [type(each.exception(60)) for each in waiting] == [DatabaseUnavailable] * 3
     finally:
         event.remove(grouping, "commit", fails)
     assert names(site) == set()
-
-
-@contextmanager
-def crowd_that_fails(grouping: Engine, jobs: list[Job]) -> Iterator[list[Future[str]]]:
-    """As `crowd`, with the leader among those who are told."""
-    entered, go = threading.Event(), threading.Event()
-
-    def first(_: Connection) -> str:
-        entered.set()
-        assert go.wait(60)
-        return ""
-
-    with ThreadPoolExecutor(len(jobs) + 1) as pool:
-        waiting = [pool.submit(together, grouping, first)]
-        assert entered.wait(60)
-        waiting += [pool.submit(together, grouping, job) for job in jobs]
-        wait_for(lambda: len(group_of(grouping)._waiting) == len(jobs), what="the crowd")
-        go.set()
-        yield waiting
 
 
 def test_a_locked_database_is_told_to_all_and_to_the_next_at_once(site: Site) -> None:

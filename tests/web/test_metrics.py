@@ -1,7 +1,6 @@
 """`GET /metrics`: what all processes counted together, who may read it, and that labels stay few."""
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Served, served_environment, tftp_answers, wait_for
+from conftest import Served, tftp_answers, wait_for
+from ownservice import own_service
 from played import Played, processes, tftp_get
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
@@ -138,13 +138,8 @@ def test_openmetrics_is_spoken_to_who_asks_for_it(served: Any, token: str) -> No
 @pytest.fixture
 def service(_template: Path, tmp_path: Path) -> Iterator[Served]:
     """A service of the test's own, since the test breaks it."""
-    shutil.copytree(_template, tmp_path / "state")
-    served = Served(served_environment(tmp_path / "state"), tmp_path / "state", log=tmp_path / "log")
-    served.start()
-    yield served
-    served.stop()
-    for pid in processes(served.state):
-        os.kill(pid, signal.SIGKILL)
+    with own_service(_template, tmp_path) as served:
+        yield served
 
 
 def test_counts_outlive_the_process_that_counted_and_what_it_had_under_way_does_not(service: Served) -> None:
