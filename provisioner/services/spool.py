@@ -65,9 +65,11 @@ def put(site: Site, report: Report) -> None:
         try:
             _write(site.spool_dir, path, content)
         except Unavailable as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
+            # The spool was emptied, and the directory removed: before the write, or between the refusal to make it twice
+            # and the look whether it is one.
+            if not isinstance(error.__cause__, FileNotFoundError | FileExistsError):
                 raise
-            continue  # the spool was emptied, and the directory removed, between its making and the write
+            continue
         log.warning("report spooled: the database cannot be asked", kind=report.kind, step=report.step)
         return
     raise StorageFull(f"the report could not be kept in {directory}")
