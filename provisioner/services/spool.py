@@ -65,8 +65,7 @@ def put(site: Site, report: Report) -> None:
         try:
             _write(site.spool_dir, path, content)
         except Unavailable as error:
-            # The spool was emptied, and the directory removed: before the write, or between the refusal to make it twice
-            # and the look whether it is one.
+            # The spool was emptied and the directory removed: before the write, or while it was found to be there.
             if not isinstance(error.__cause__, FileNotFoundError | FileExistsError):
                 raise
             continue
